@@ -1,0 +1,310 @@
+//! The verified right of one job to do one action on one environment.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::claims::JobClaims;
+use crate::deployment::{Action, Launch, Requester, execution_name};
+use crate::names::{Digest, EnvironmentKey};
+use crate::protocol::{DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, TeardownRequest};
+use crate::stages::{Refusal, Stages, StagesError};
+
+/// How long an admission may be used to start an execution.
+pub const ADMISSION: SignedDuration = SignedDuration::from_hours(2);
+/// How often one job's deployment may be tried anew after it failed.
+pub const MAX_ATTEMPT: u32 = 100;
+
+/// The recorded answer "yes".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admission {
+    /// Its id: a digest over the token's `jti`, the action and the environment, so that the same request is the same
+    /// admission. The token's id is a secret of the job, so nobody else can name its admission.
+    pub id: Digest,
+    /// What may be done.
+    pub action: Action,
+    /// On which environment.
+    pub environment: EnvironmentKey,
+    /// What may be launched; nothing in a teardown.
+    pub launch: Option<Launch>,
+    /// By whom; nobody when `sweep` asked.
+    pub requester: Option<Requester>,
+    /// The job's name: it tells two jobs of one pipeline apart. Not a verified claim, and no right hangs on it.
+    pub job: String,
+    /// When it was given.
+    pub admitted_at: Timestamp,
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionError {
+    /// The stage's policy says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such stage, or the stages are misconfigured.
+    #[error(transparent)]
+    Stages(#[from] StagesError),
+    /// A field is over its limit.
+    #[error("{what} has {found} bytes; the limit is {limit}")]
+    TooLarge {
+        /// Which.
+        what: &'static str,
+        /// Its size in bytes.
+        found: usize,
+        /// The most, in bytes.
+        limit: usize,
+    },
+    /// The execution is not one that this admission admits.
+    #[error("the execution {0} is not one that its admission admits: start it with the name that belongs to it")]
+    OtherExecution(String),
+    /// Too late.
+    #[error("the admission was given at {0} and may be used for two hours: retry the job")]
+    Expired(Timestamp),
+    /// The token already stands for another request.
+    #[error(
+        "this job's token was already used for another request on the same environment: retry the job for a new token"
+    )]
+    Reused,
+}
+
+fn requester(claims: &JobClaims) -> Requester {
+    Requester {
+        user_id: claims.user_id,
+        user_login: claims.user_login.clone(),
+        pipeline_id: claims.pipeline_id,
+        job_id: claims.job_id,
+        project_path: claims.project_path.clone(),
+        ref_name: claims.ref_name.clone(),
+        sha: claims.sha.clone(),
+    }
+}
+
+fn key(names: &On, claims: &JobClaims) -> EnvironmentKey {
+    EnvironmentKey {
+        project: claims.project_id,
+        application: names.application.clone(),
+        stage: names.stage.clone(),
+        environment: names.environment.clone(),
+    }
+}
+
+fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), AdmissionError> {
+    if found > limit { Err(AdmissionError::TooLarge { what, found, limit }) } else { Ok(()) }
+}
+
+fn admission(
+    claims: &JobClaims,
+    action: Action,
+    environment: EnvironmentKey,
+    launch: Option<Launch>,
+    job: &str,
+    now: Timestamp,
+) -> Admission {
+    let id = Digest::of_parts(&[
+        "admission",
+        &claims.jti,
+        action.as_str(),
+        environment.application.as_str(),
+        environment.stage.as_str(),
+        environment.environment.as_str(),
+    ]);
+    Admission {
+        id,
+        action,
+        environment,
+        launch,
+        requester: Some(requester(claims)),
+        job: job.to_owned(),
+        admitted_at: now,
+    }
+}
+
+/// Decides whether the job behind `claims` may deploy what it asks for.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn deploy(
+    request: &DeployRequest,
+    claims: &JobClaims,
+    stages: &Stages,
+    now: Timestamp,
+) -> Result<Admission, AdmissionError> {
+    let name = &request.on.stage;
+    let stage = stages.get(name)?;
+    stage.allows(name, claims)?;
+    limit("job", request.job.len(), MAX_JOB_BYTES)?;
+    let launch = &request.launch;
+    let values: usize = launch.parameters.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+        + launch.tags.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    limit("parameters and tags", values, MAX_VALUES_BYTES)?;
+    if let Some(capability) = launch.capabilities.iter().find(|asked| !stage.capabilities.contains(asked)) {
+        return Err(Refusal::Capability { stage: name.clone(), capability: capability.as_str() }.into());
+    }
+    let mut launch = launch.clone();
+    launch.expires_in = match launch.expires_in {
+        _ if stage.protected => None,
+        Some(asked) if asked > stage.expires_in => {
+            return Err(Refusal::Expiry { stage: name.clone(), asked, allowed: stage.expires_in }.into());
+        }
+        Some(asked) => Some(asked),
+        None => Some(stage.expires_in),
+    };
+    Ok(admission(claims, Action::Deploy, key(&request.on, claims), Some(launch), &request.job, now))
+}
+
+/// Decides whether the job behind `claims` may tear the environment down.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn teardown(
+    request: &TeardownRequest,
+    claims: &JobClaims,
+    stages: &Stages,
+    now: Timestamp,
+) -> Result<Admission, AdmissionError> {
+    let name = &request.on.stage;
+    let stage = stages.get(name)?;
+    stage.allows(name, claims)?;
+    if stage.protected {
+        return Err(Refusal::Protected(name.clone()).into());
+    }
+    limit("job", request.job.len(), MAX_JOB_BYTES)?;
+    Ok(admission(claims, Action::Teardown, key(&request.on, claims), None, &request.job, now))
+}
+
+impl Admission {
+    /// The admission with which `sweep` tears down an environment that expired at `expired_at`: the same each time that it
+    /// looks, until the environment is deployed again.
+    #[must_use]
+    pub fn of_sweep(environment: &EnvironmentKey, expired_at: Timestamp, now: Timestamp) -> Self {
+        let job = format!("sweep-{}", expired_at.as_second());
+        let id = Digest::of_parts(&["sweep", &environment.to_string(), &job]);
+        Self {
+            id,
+            action: Action::Teardown,
+            environment: environment.clone(),
+            launch: None,
+            requester: None,
+            job,
+            admitted_at: now,
+        }
+    }
+
+    /// The name of the execution that this admission's try number `attempt` runs under.
+    #[must_use]
+    pub fn execution_name(&self, attempt: u32) -> String {
+        let pipeline = self.requester.as_ref().map_or(0, |requester| requester.pipeline_id);
+        execution_name(self.action, &self.environment, pipeline, &self.job, attempt)
+    }
+
+    /// Whether this admission admits the execution called `name`, as its try number `attempt`.
+    ///
+    /// # Errors
+    /// [`AdmissionError::OtherExecution`] and [`AdmissionError::Expired`].
+    pub fn admits(&self, name: &str, attempt: u32, started: Timestamp) -> Result<(), AdmissionError> {
+        if attempt == 0 || attempt > MAX_ATTEMPT || name != self.execution_name(attempt) {
+            return Err(AdmissionError::OtherExecution(name.chars().take(80).collect()));
+        }
+        if started > self.admitted_at + ADMISSION {
+            return Err(AdmissionError::Expired(self.admitted_at));
+        }
+        Ok(())
+    }
+
+    /// Whether `other` asks for the same thing: then it is this admission.
+    #[must_use]
+    pub fn is_same_request(&self, other: &Admission) -> bool {
+        Admission { admitted_at: other.admitted_at, ..self.clone() } == *other
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+    use crate::names::{ApplicationName, EnvironmentName, StageName};
+    use crate::stages::tests::{THREE, claims};
+    use crate::stages::{Capability, Span};
+
+    fn on(stage: &str) -> On {
+        On {
+            application: ApplicationName::new("news").unwrap(),
+            stage: StageName::new(stage).unwrap(),
+            environment: EnvironmentName::new("review/x").unwrap(),
+        }
+    }
+
+    fn request(stage: &str) -> DeployRequest {
+        DeployRequest {
+            on: on(stage),
+            job: "deploy-dev".into(),
+            bundle_bytes: 10,
+            launch: Launch {
+                bundle: Digest::of(b"x"),
+                parameters: Default::default(),
+                tags: Default::default(),
+                capabilities: vec![Capability::Iam],
+                expires_in: None,
+            },
+        }
+    }
+
+    #[test]
+    fn an_admission_admits_its_own_executions_for_two_hours() {
+        let stages = Stages::parse(THREE).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let given = deploy(&request("dev"), &claims(), &stages, now).unwrap();
+        assert_eq!(given.launch.as_ref().unwrap().expires_in, Some(Span::days(7)));
+        let name = given.execution_name(1);
+        assert_eq!(given.admits(&name, 1, now), Ok(()));
+        assert!(given.admits(&name, 2, now).is_err());
+        assert!(given.admits("deploy-0", 1, now).is_err());
+        assert!(matches!(given.admits(&name, 1, now + SignedDuration::from_hours(3)), Err(AdmissionError::Expired(_))));
+        let later = deploy(&request("dev"), &claims(), &stages, now + SignedDuration::from_mins(1)).unwrap();
+        assert!(given.is_same_request(&later));
+        let mut other = request("dev");
+        other.launch.bundle = Digest::of(b"y");
+        let other = deploy(&other, &claims(), &stages, now).unwrap();
+        assert_eq!(other.id, given.id);
+        assert!(!given.is_same_request(&other));
+    }
+
+    #[test]
+    fn a_retried_job_runs_under_the_same_name() {
+        let stages = Stages::parse(THREE).unwrap();
+        let retried = JobClaims { jti: "b".into(), job_id: 1001, ..claims() };
+        let first = deploy(&request("dev"), &claims(), &stages, Timestamp::UNIX_EPOCH).unwrap();
+        let second = deploy(&request("dev"), &retried, &stages, Timestamp::UNIX_EPOCH).unwrap();
+        assert_ne!(first.id, second.id);
+        assert_eq!(first.execution_name(1), second.execution_name(1));
+    }
+
+    #[test]
+    fn a_protected_stage_admits_no_teardown() {
+        let stages = Stages::parse(THREE).unwrap();
+        let ask = |stage| {
+            teardown(&TeardownRequest { on: on(stage), job: "stop".into() }, &claims(), &stages, Timestamp::UNIX_EPOCH)
+        };
+        assert!(ask("dev").is_ok());
+        assert!(matches!(ask("prod"), Err(AdmissionError::Refused(Refusal::Protected(_)))));
+    }
+
+    #[test]
+    fn limits_and_the_stage_bound_what_is_asked() {
+        let stages = Stages::parse(THREE).unwrap();
+        let ask = |change: &dyn Fn(&mut DeployRequest)| {
+            let mut request = request("dev");
+            change(&mut request);
+            deploy(&request, &claims(), &stages, Timestamp::UNIX_EPOCH).map_err(|error| error.to_string())
+        };
+        assert!(ask(&|r| r.launch.expires_in = Some(Span::days(8))).unwrap_err().contains("at most 7d"));
+        assert!(ask(&|r| r.job = "j".repeat(MAX_JOB_BYTES + 1)).unwrap_err().contains("the limit is"));
+        assert!(
+            ask(&|r| {
+                r.launch.tags.insert("k".into(), "v".repeat(MAX_VALUES_BYTES));
+            })
+            .unwrap_err()
+            .contains("the limit is")
+        );
+    }
+}

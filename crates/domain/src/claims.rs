@@ -1,0 +1,79 @@
+//! What a verified GitLab ID token says of the job that holds it.
+
+use jiff::Timestamp;
+
+use crate::names::ProjectId;
+
+/// The verified claims of one CI job. Nothing else may be believed about who asks. Only `crates/identity` makes one from a
+/// token, so it cannot be read from anything else.
+///
+/// There is no job *name* among GitLab's claims, and none that says that a job was started by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobClaims {
+    /// `project_id`: the project, for good (paths are renamed and reused).
+    ///
+    /// In a merge request's pipeline for a fork this is the *fork*: see [`JobClaims::is_for_a_fork`].
+    pub project_id: ProjectId,
+    /// `project_path`, like `group/news`.
+    pub project_path: String,
+    /// `namespace_path`, like `group`.
+    pub namespace_path: String,
+    /// `job_project_id`: the project the job runs in. GitLab has it since 18.4.
+    pub job_project_id: Option<ProjectId>,
+    /// `user_id`: who started the job.
+    pub user_id: u64,
+    /// `user_login`: may be renamed, so for people to read only.
+    pub user_login: String,
+    /// `user_email`.
+    pub user_email: Option<String>,
+    /// `user_access_level`: the user's role in `project_id`, like `maintainer`. Since 16.9.
+    pub user_access_level: Option<String>,
+    /// `groups_direct`: the groups, by full path, of which the user is a direct member. GitLab leaves it out above 200
+    /// groups, before 16.11, and where the flag `ci_jwt_groups_direct` is off: an empty list then.
+    pub groups_direct: Vec<String>,
+    /// `pipeline_id`.
+    pub pipeline_id: u64,
+    /// `pipeline_source`, like `push` or `merge_request_event`.
+    pub pipeline_source: String,
+    /// `job_id`: another one each time that a job is retried.
+    pub job_id: u64,
+    /// `ref`: the branch or tag; the *source* branch in a merge request's pipeline.
+    pub ref_name: String,
+    /// `ref_type`.
+    pub ref_type: RefType,
+    /// `ref_protected`.
+    pub ref_protected: bool,
+    /// `environment`: the name, where the job has one.
+    pub environment: Option<String>,
+    /// `environment_protected`.
+    pub environment_protected: Option<bool>,
+    /// `environment_action`: start, stop, prepare, verify or access. Since 16.5.
+    pub environment_action: Option<String>,
+    /// `deployment_tier`, like `production`.
+    pub deployment_tier: Option<String>,
+    /// `sha`: the commit. Since 16.0.
+    pub sha: String,
+    /// `jti`: this token, and no other.
+    pub jti: String,
+    /// `exp`: until when the token is valid (the job's timeout).
+    pub expires_at: Timestamp,
+}
+
+/// Whether a job runs for a branch or a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefType {
+    /// `branch`.
+    Branch,
+    /// `tag`.
+    Tag,
+}
+
+impl JobClaims {
+    /// Whether the job runs in one project for the code of another: a merge request's pipeline for a fork. `project_*`,
+    /// `ref` and `user_access_level` then speak of the fork, whose owner chose them. Unknown before GitLab 18.4, where
+    /// `pipeline_source` tells merge requests apart.
+    #[must_use]
+    pub fn is_for_a_fork(&self) -> bool {
+        self.job_project_id.is_some_and(|id| id != self.project_id)
+    }
+}

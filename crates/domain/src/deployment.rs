@@ -1,0 +1,347 @@
+//! A deployment: one execution of a state machine on one environment, and what it was asked to do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::ErrorName;
+use crate::names::{AccountId, Digest, EnvironmentKey, ParameterName, Region, StackName};
+use crate::stages::{ApprovalPolicy, Capability, Span};
+
+/// A deployment's id: a UUID of version 7, so that ids sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeploymentId(uuid::Uuid);
+
+impl DeploymentId {
+    /// The id of the deployment that an execution is. The same execution gives the same id wherever it is computed, so that
+    /// a repeated step, and the event that tells of an execution's end, find the same deployment.
+    #[must_use]
+    pub fn from_execution(started: Timestamp, arn: &str) -> Self {
+        let hash: [u8; 32] = Sha256::digest(arn.as_bytes()).into();
+        let mut random = [0; 10];
+        random.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        let millis = u64::try_from(started.as_millisecond()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// When it is no UUID.
+    pub fn parse(text: &str) -> Result<Self, uuid::Error> {
+        uuid::Uuid::try_parse(text).map(Self)
+    }
+
+    /// The name of the deployment's change set: unique, and legal
+    /// (`[a-zA-Z][-a-zA-Z0-9]*`, at most 128: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html>).
+    #[must_use]
+    pub fn change_set_name(&self) -> String {
+        format!("slipway-{self}")
+    }
+
+    /// The `ClientRequestToken` of the operation `what`, the same each time that the step is repeated.
+    #[must_use]
+    pub fn request_token(&self, what: Operation) -> String {
+        format!("slipway-{}-{self}", what.as_str())
+    }
+}
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// An operation on a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// The execution of a change set.
+    Execute,
+    /// The deletion of a stack.
+    Delete,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Operation::Execute => "execute",
+            Operation::Delete => "delete",
+        }
+    }
+}
+
+/// What the steps of a state machine hand on to each other: which deployment, and with which right. Everything else is in
+/// the deployment's row, so that no history holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentRef {
+    /// The environment.
+    pub environment: EnvironmentKey,
+    /// The deployment.
+    pub id: DeploymentId,
+    /// The fence of the lease that it took.
+    pub fence: u64,
+}
+
+/// What a state machine was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Launch a release.
+    Deploy,
+    /// Delete the environment.
+    Teardown,
+}
+
+impl Action {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Deploy => "deploy",
+            Action::Teardown => "teardown",
+        }
+    }
+}
+
+/// Who asked for it, by the verified claims of the job's ID token; nobody when `sweep` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requester {
+    /// The user's numeric id.
+    pub user_id: u64,
+    /// The user's login when the job ran.
+    pub user_login: String,
+    /// The pipeline.
+    pub pipeline_id: u64,
+    /// The job.
+    pub job_id: u64,
+    /// The project's path when the job ran.
+    pub project_path: String,
+    /// The branch or tag.
+    pub ref_name: String,
+    /// The commit.
+    pub sha: String,
+}
+
+/// Where a stage's environments live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The account.
+    pub account: AccountId,
+    /// The region.
+    pub region: Region,
+    /// Whether its stacks are never deleted.
+    pub protected: bool,
+}
+
+/// What is to be launched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    /// The digest of the bundle, which is the address of the release.
+    pub bundle: Digest,
+    /// Parameters that the job overrides.
+    #[serde(default)]
+    pub parameters: BTreeMap<ParameterName, String>,
+    /// Tags of the stack.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// What the template may do only when asked for by name.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// When the environment expires after this deployment; the stage's own span when absent, never in a protected stage.
+    #[serde(default)]
+    pub expires_in: Option<Span>,
+}
+
+/// What a deployment was asked to do and where, fixed when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// What it does.
+    pub action: Action,
+    /// Where, by name.
+    pub environment: EnvironmentKey,
+    /// Where, in AWS.
+    pub target: Target,
+    /// The environment's stack.
+    pub stack_name: StackName,
+    /// What is launched; nothing in a teardown.
+    pub launch: Option<Launch>,
+    /// Who has to approve, as the stage said when the deployment began.
+    pub approval: Option<ApprovalPolicy>,
+    /// How long it may take, without the time that people decide in.
+    pub timeout: Span,
+    /// Who asked for it.
+    pub requester: Option<Requester>,
+    /// The execution.
+    pub execution_arn: String,
+    /// The admission that it began with.
+    pub admission: Digest,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+impl Deployment {
+    /// How long it may take at the most, with the time that people may decide in.
+    #[must_use]
+    pub fn longest(&self) -> SignedDuration {
+        let people = self.approval.as_ref().map_or(SignedDuration::ZERO, |approval| approval.expires_in.duration());
+        self.timeout.duration() + people
+    }
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The stack is live as asked.
+    Succeeded,
+    /// It already was.
+    NoChanges,
+    /// The environment is gone as asked.
+    TornDown,
+    /// It is not as asked; [`Outcome::error`] says why.
+    Failed,
+}
+
+/// The recorded result of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// How.
+    pub ending: Ending,
+    /// Under which name it failed.
+    pub error: Option<ErrorName>,
+    /// The root cause, for a person.
+    pub message: Option<String>,
+    /// When.
+    pub ended_at: Timestamp,
+}
+
+/// A deployment's row: what it was asked to do, and how far it got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentRecord {
+    /// What it was asked to do.
+    pub deployment: Deployment,
+    /// The SHA-256 of its release's template and manifest, once it is packaged.
+    pub release: Option<ReleaseDigests>,
+    /// Its change set, once it is made.
+    pub change_set: Option<ChangeSetRef>,
+    /// What an approval of it is bound to, once the change set is ready.
+    pub binding: Option<Digest>,
+    /// The approval that it asked for.
+    pub approval: Option<Digest>,
+    /// What it does to the stack, written before it is done.
+    pub operation: Option<OperationMark>,
+    /// How many events of that operation were seen.
+    pub events: usize,
+    /// The stack's status when it was last looked at.
+    pub stack_status: Option<String>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+}
+
+impl DeploymentRecord {
+    /// The row of a deployment that just began.
+    #[must_use]
+    pub fn new(deployment: Deployment) -> Self {
+        Self {
+            deployment,
+            release: None,
+            change_set: None,
+            binding: None,
+            approval: None,
+            operation: None,
+            events: 0,
+            stack_status: None,
+            outcome: None,
+        }
+    }
+}
+
+/// The digests of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseDigests {
+    /// The SHA-256 of the template.
+    pub template: Digest,
+    /// The SHA-256 of the manifest.
+    pub manifest: Digest,
+}
+
+/// The mark that a step leaves before it changes a stack, so that the step, repeated, knows its own doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperationMark {
+    /// What is done.
+    pub what: Operation,
+    /// The stack that it is done to.
+    pub stack_id: String,
+    /// Since when.
+    pub began_at: Timestamp,
+}
+
+/// A change set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSetRef {
+    /// Its ARN.
+    pub arn: String,
+    /// The stack that it is for.
+    pub stack_id: String,
+    /// Whether the stack does not exist yet: then discarding the change set leaves an empty shell to delete.
+    pub creates_stack: bool,
+    /// When it was made.
+    pub made_at: Timestamp,
+}
+
+/// The name of an execution: the same for the same job's same try, whatever else changes, so that a retried job joins. At
+/// most 80 characters of `[A-Za-z0-9-_]` (<https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>).
+#[must_use]
+pub fn execution_name(
+    action: Action,
+    environment: &EnvironmentKey,
+    pipeline_id: u64,
+    job: &str,
+    attempt: u32,
+) -> String {
+    let digest = Digest::of_parts(&[
+        "execution",
+        &environment.project.to_string(),
+        &pipeline_id.to_string(),
+        job,
+        environment.application.as_str(),
+        environment.stage.as_str(),
+        environment.environment.as_str(),
+        &attempt.to_string(),
+    ]);
+    let hash: String = digest.as_str().chars().take(40).collect();
+    format!("{}-{hash}", action.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_is_one_deployment_wherever_it_is_computed() {
+        let at = Timestamp::UNIX_EPOCH;
+        let id = DeploymentId::from_execution(at, "arn:one");
+        assert_eq!(id, DeploymentId::from_execution(at, "arn:one"));
+        assert_ne!(id, DeploymentId::from_execution(at, "arn:two"));
+        assert_eq!(DeploymentId::parse(&id.to_string()), Ok(id.clone()));
+        assert!(id.change_set_name().len() <= 128);
+        assert!(id.request_token(Operation::Execute).len() <= 128);
+    }
+}

@@ -1,0 +1,357 @@
+//! An environment's row: what is live, and what is about to be. The transitions are pure; the store writes their result on
+//! the condition that the row still is what was read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::{Action, Deployment, DeploymentId, Ending, Outcome, Target};
+use crate::names::{Digest, EnvironmentKey, StackName};
+
+/// How an environment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvironmentState {
+    /// Its first deployment has not ended.
+    New,
+    /// Its last deployment succeeded.
+    Live,
+    /// Its last deployment failed; what was live before may still be.
+    Failed,
+    /// It is gone.
+    TornDown,
+}
+
+impl EnvironmentState {
+    /// As a person reads it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EnvironmentState::New => "new",
+            EnvironmentState::Live => "live",
+            EnvironmentState::Failed => "failed",
+            EnvironmentState::TornDown => "torn down",
+        }
+    }
+}
+
+/// A deployment that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// Its pipeline.
+    pub pipeline_id: u64,
+    /// Its approval.
+    pub approval: Digest,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// One live copy of an application in a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Its name.
+    pub key: EnvironmentKey,
+    /// Its stack.
+    pub stack_name: StackName,
+    /// Where.
+    pub target: Target,
+    /// How it stands.
+    pub state: EnvironmentState,
+    /// The newest pipeline that began a deployment.
+    pub pipeline_id: u64,
+    /// The last deployment that began.
+    pub deployment: Option<DeploymentId>,
+    /// The deployment that waits for a person.
+    pub waiting: Option<Waiting>,
+    /// The release that is live.
+    pub release: Option<Digest>,
+    /// The commit that is live.
+    pub commit: Option<String>,
+    /// Where it answers.
+    pub url: Option<String>,
+    /// The stack's outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// When it expires; never in a protected stage.
+    pub expires_at: Option<Timestamp>,
+    /// How many seconds the last successful execution of a change set took, for the next wait.
+    pub last_seconds: Option<u32>,
+}
+
+/// A newer pipeline came first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pipeline {mine} is older than pipeline {newest}, which deployed or is deploying to {environment}")]
+pub struct Superseded {
+    /// Ours.
+    pub mine: u64,
+    /// The newest.
+    pub newest: u64,
+    /// Where.
+    pub environment: EnvironmentKey,
+}
+
+/// A deployment begins on `current`: the row to write. It is the newest, or it is superseded.
+///
+/// # Errors
+/// [`Superseded`].
+pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<Environment, Superseded> {
+    let mut environment = match current {
+        Some(environment) => environment.clone(),
+        None => Environment {
+            key: deployment.environment.clone(),
+            stack_name: deployment.stack_name.clone(),
+            target: deployment.target.clone(),
+            state: EnvironmentState::New,
+            pipeline_id: 0,
+            deployment: None,
+            waiting: None,
+            release: None,
+            commit: None,
+            url: None,
+            outputs: BTreeMap::new(),
+            expires_at: None,
+            last_seconds: None,
+        },
+    };
+    superseded(&environment, deployment)?;
+    if deployment.action == Action::Deploy {
+        environment.pipeline_id = deployment.requester.as_ref().map_or(environment.pipeline_id, |r| r.pipeline_id);
+    }
+    environment.target = deployment.target.clone();
+    environment.deployment = Some(deployment.id.clone());
+    Ok(environment)
+}
+
+/// A deployment goes on after it waited, for a person or for the lease: the row to write, unless a newer pipeline came.
+///
+/// # Errors
+/// [`Superseded`].
+pub fn resume(current: Option<&Environment>, deployment: &Deployment) -> Result<Environment, Superseded> {
+    let mut environment = match current {
+        Some(environment) => environment.clone(),
+        None => begin(None, deployment)?,
+    };
+    superseded(&environment, deployment)?;
+    environment.waiting = environment.waiting.filter(|waiting| waiting.deployment != deployment.id);
+    Ok(environment)
+}
+
+fn superseded(environment: &Environment, deployment: &Deployment) -> Result<(), Superseded> {
+    let newest = environment.pipeline_id;
+    // A branch's stop job runs in the pipeline that created the environment, and an expired one has no pipeline: a teardown
+    // is asked for by what is there, not by what is newest.
+    match deployment.requester.as_ref().map(|requester| requester.pipeline_id) {
+        Some(mine) if deployment.action == Action::Deploy && mine < newest => {
+            Err(Superseded { mine, newest, environment: environment.key.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the stack showed when its deployment ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Its outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// How many seconds the execution of the change set took.
+    pub seconds: Option<u32>,
+}
+
+/// A deployment ended: the row to write.
+#[must_use]
+pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &Outcome, shown: &Shown) -> Environment {
+    if environment.waiting.as_ref().is_some_and(|waiting| waiting.deployment == deployment.id) {
+        environment.waiting = None;
+    }
+    let last = environment.deployment.as_ref() == Some(&deployment.id);
+    match outcome.ending {
+        Ending::Succeeded | Ending::NoChanges => {
+            environment.state = EnvironmentState::Live;
+            if let Some(launch) = &deployment.launch {
+                environment.release = Some(launch.bundle.clone());
+                environment.expires_at = launch.expires_in.map(|span| outcome.ended_at + span.duration());
+            }
+            environment.commit = deployment.requester.as_ref().map(|requester| requester.sha.clone());
+            environment.url = environment_url(&shown.outputs);
+            environment.outputs.clone_from(&shown.outputs);
+            environment.last_seconds = shown.seconds.or(environment.last_seconds);
+        }
+        Ending::TornDown => {
+            environment.state = EnvironmentState::TornDown;
+            environment.release = None;
+            environment.commit = None;
+            environment.url = None;
+            environment.outputs = BTreeMap::new();
+            environment.expires_at = None;
+        }
+        Ending::Failed => {
+            if last {
+                environment.state = EnvironmentState::Failed;
+            }
+            // What a failed deployment leaves behind in an ephemeral stage expires like everything else there.
+            if environment.expires_at.is_none()
+                && !deployment.target.protected
+                && let Some(span) = deployment.launch.as_ref().and_then(|launch| launch.expires_in)
+            {
+                environment.expires_at = Some(outcome.ended_at + span.duration());
+            }
+        }
+    }
+    environment
+}
+
+/// The environment's address: the output that says so by name, else the only one that is a URL.
+#[must_use]
+pub fn environment_url(outputs: &BTreeMap<String, String>) -> Option<String> {
+    const NAMES: [&str; 6] = ["Url", "URL", "ApiUrl", "WebsiteUrl", "EnvironmentUrl", "Endpoint"];
+    let is_url = |value: &&String| value.starts_with("https://") || value.starts_with("http://");
+    if let Some(url) = NAMES.iter().find_map(|name| outputs.get(*name).filter(is_url)) {
+        return Some(url.clone());
+    }
+    let mut urls = outputs.values().filter(is_url);
+    match (urls.next(), urls.next()) {
+        (Some(url), None) => Some(url.clone()),
+        _ => None,
+    }
+}
+
+/// Something that `sweep` does because its time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// Nobody decided in time: the deployment ends.
+    ExpireApproval(Waiting),
+    /// The environment expired: it is torn down.
+    Teardown {
+        /// When it expired.
+        expired_at: Timestamp,
+    },
+}
+
+impl Environment {
+    /// When `sweep` has to look at this environment next, if ever: the key of the index that it queries.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.until);
+        waiting.into_iter().chain(self.expires_at).min()
+    }
+
+    /// What is due at `now`. A protected environment never expires, whatever its row says.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Vec<Due> {
+        let mut due = Vec::new();
+        if let Some(waiting) = self.waiting.as_ref().filter(|waiting| waiting.until <= now) {
+            due.push(Due::ExpireApproval(waiting.clone()));
+        }
+        if let Some(expired_at) = self.expires_at.filter(|at| *at <= now)
+            && !self.target.protected
+        {
+            due.push(Due::Teardown { expired_at });
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+    use crate::ErrorName;
+    use crate::deployment::{Launch, Requester};
+    use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
+    use crate::stages::Span;
+    use jiff::SignedDuration;
+
+    fn deployment(action: Action, pipeline_id: u64, protected: bool) -> Deployment {
+        let environment = EnvironmentKey {
+            project: ProjectId(42),
+            application: ApplicationName::new("news").unwrap(),
+            stage: StageName::new("dev").unwrap(),
+            environment: EnvironmentName::new("review/x").unwrap(),
+        };
+        Deployment {
+            id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, &format!("{action:?}{pipeline_id}")),
+            action,
+            stack_name: environment.stack_name(),
+            environment,
+            target: Target {
+                account: AccountId::new("111111111111").unwrap(),
+                region: Region::new("eu-central-1").unwrap(),
+                protected,
+            },
+            launch: (action == Action::Deploy).then(|| Launch {
+                bundle: Digest::of(b"b"),
+                parameters: BTreeMap::new(),
+                tags: BTreeMap::new(),
+                capabilities: vec![],
+                expires_in: (!protected).then(|| Span::days(7)),
+            }),
+            approval: None,
+            timeout: Span::days(1),
+            requester: Some(Requester {
+                user_id: 7,
+                user_login: "dana".into(),
+                pipeline_id,
+                job_id: 1,
+                project_path: "group/news".into(),
+                ref_name: "x".into(),
+                sha: "c0ffee".into(),
+            }),
+            execution_arn: "arn".into(),
+            admission: Digest::of(b"a"),
+            started_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn outcome(ending: Ending) -> Outcome {
+        let error = (ending == Ending::Failed).then_some(ErrorName::StackFailed);
+        Outcome { ending, error, message: None, ended_at: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn the_newest_pipeline_wins() {
+        let first = begin(None, &deployment(Action::Deploy, 10, false)).unwrap();
+        let second = begin(Some(&first), &deployment(Action::Deploy, 12, false)).unwrap();
+        assert_eq!(second.pipeline_id, 12);
+        let late = begin(Some(&second), &deployment(Action::Deploy, 11, false)).unwrap_err();
+        assert_eq!((late.mine, late.newest), (11, 12));
+        assert!(begin(Some(&second), &deployment(Action::Teardown, 10, false)).is_ok(), "a stop job is never too old");
+    }
+
+    #[test]
+    fn an_environment_lives_expires_and_goes() {
+        let deploy = deployment(Action::Deploy, 10, false);
+        let new = begin(None, &deploy).unwrap();
+        let shown = Shown { outputs: BTreeMap::from([("ApiUrl".into(), "https://x".into())]), seconds: Some(30) };
+        let live = settle(new, &deploy, &outcome(Ending::Succeeded), &shown);
+        assert_eq!((live.state, live.url.as_deref()), (EnvironmentState::Live, Some("https://x")));
+        let expiry = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(7 * 24);
+        assert_eq!(live.due_at(), Some(expiry));
+        assert!(live.due(expiry - SignedDuration::from_secs(1)).is_empty());
+        assert_eq!(live.due(expiry), [Due::Teardown { expired_at: expiry }]);
+        let teardown = deployment(Action::Teardown, 10, false);
+        let gone =
+            settle(begin(Some(&live), &teardown).unwrap(), &teardown, &outcome(Ending::TornDown), &Shown::default());
+        assert_eq!((gone.state, gone.due_at()), (EnvironmentState::TornDown, None));
+    }
+
+    #[test]
+    fn a_failed_first_deployment_expires_too() {
+        let deploy = deployment(Action::Deploy, 10, false);
+        let failed = settle(begin(None, &deploy).unwrap(), &deploy, &outcome(Ending::Failed), &Shown::default());
+        assert_eq!(failed.state, EnvironmentState::Failed);
+        assert!(failed.due_at().is_some());
+    }
+
+    #[test]
+    fn a_protected_environment_never_expires() {
+        let deploy = deployment(Action::Deploy, 10, true);
+        let mut live = settle(begin(None, &deploy).unwrap(), &deploy, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(live.expires_at, None);
+        live.expires_at = Some(Timestamp::UNIX_EPOCH);
+        assert!(live.due(Timestamp::MAX).is_empty());
+    }
+}

@@ -1,0 +1,133 @@
+//! One writer per environment.
+//!
+//! A lease has an owner, an end and a fence: a counter that only grows, so that a writer who lost the lease without
+//! noticing is told by the smaller number. The item is never deleted. The store writes what [`take`] decides on the
+//! condition that the lease still is what it read.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::DeploymentId;
+
+/// How long a lease holds without being renewed. Longer than any one step may take (a Lambda function ends after 15
+/// minutes), because every step renews it.
+pub const LEASE: SignedDuration = SignedDuration::from_mins(20);
+
+/// The exclusive right to touch an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// Whose it is; nobody's after it was given up.
+    pub owner: Option<DeploymentId>,
+    /// Until when, unless it is renewed.
+    pub until: Timestamp,
+    /// Grows each time that the owner changes.
+    pub fence: u64,
+}
+
+/// What came of asking for the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taking {
+    /// Write this lease, and it is ours.
+    Ours(Lease),
+    /// Somebody else's.
+    Held {
+        /// Whose.
+        owner: DeploymentId,
+        /// Until when, unless it is renewed.
+        until: Timestamp,
+    },
+}
+
+/// Takes, or renews, the lease for `me`.
+#[must_use]
+pub fn take(current: Option<&Lease>, me: &DeploymentId, now: Timestamp) -> Taking {
+    let until = now + LEASE;
+    match current {
+        Some(Lease { owner: Some(owner), fence, .. }) if owner == me => {
+            Taking::Ours(Lease { owner: Some(me.clone()), until, fence: *fence })
+        }
+        Some(Lease { owner: Some(owner), until, .. }) if *until > now => {
+            Taking::Held { owner: owner.clone(), until: *until }
+        }
+        other => {
+            Taking::Ours(Lease { owner: Some(me.clone()), until, fence: other.map_or(0, |lease| lease.fence) + 1 })
+        }
+    }
+}
+
+/// Gives up the lease if it is `me`'s: what to write, or nothing.
+#[must_use]
+pub fn give_up(current: Option<&Lease>, me: &DeploymentId, now: Timestamp) -> Option<Lease> {
+    current.filter(|lease| lease.owner.as_ref() == Some(me)).map(|lease| Lease {
+        owner: None,
+        until: now,
+        fence: lease.fence,
+    })
+}
+
+/// The right to touch the environment was lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this deployment's lease (fence {mine}) is not the environment's any more (fence {current})")]
+pub struct Lost {
+    /// The fence that this deployment took.
+    pub mine: u64,
+    /// The environment's.
+    pub current: u64,
+}
+
+/// Checks, right before a step that mutates, that the lease is still `me`'s with the same fence, and renews it.
+///
+/// # Errors
+/// [`Lost`]: somebody else is, or was, the writer since.
+pub fn hold(current: Option<&Lease>, me: &DeploymentId, fence: u64, now: Timestamp) -> Result<Lease, Lost> {
+    match current {
+        Some(lease) if lease.owner.as_ref() == Some(me) && lease.fence == fence => {
+            Ok(Lease { until: now + LEASE, ..lease.clone() })
+        }
+        other => Err(Lost { mine: fence, current: other.map_or(0, |lease| lease.fence) }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id(n: u8) -> DeploymentId {
+        DeploymentId::from_execution(Timestamp::UNIX_EPOCH, &n.to_string())
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: one owner at a time, the fence never shrinks and grows with each new owner,
+        /// and whoever lost the lease is told so.
+        #[test]
+        fn there_is_one_writer(steps in prop::collection::vec((0u8..4, 0u8..3, 0i64..40), 1..60)) {
+            let mut lease: Option<Lease> = None;
+            let mut now = Timestamp::UNIX_EPOCH;
+            let mut fences = [None::<u64>; 4];
+            for (who, what, minutes) in steps {
+                now += SignedDuration::from_mins(minutes);
+                let me = id(who);
+                let before = lease.clone();
+                match what {
+                    0 => match take(lease.as_ref(), &me, now) {
+                        Taking::Ours(new) => { fences[usize::from(who)] = Some(new.fence); lease = Some(new); }
+                        Taking::Held { owner, until } => { prop_assert_ne!(owner, me.clone()); prop_assert!(until > now); }
+                    },
+                    1 => if let Some(new) = give_up(lease.as_ref(), &me, now) { lease = Some(new); },
+                    _ => if let Some(fence) = fences[usize::from(who)] {
+                        match hold(lease.as_ref(), &me, fence, now) {
+                            Ok(new) => lease = Some(new),
+                            Err(_) => prop_assert!(lease.as_ref().unwrap().owner.as_ref() != Some(&me) || lease.as_ref().unwrap().fence > fence),
+                        }
+                    },
+                }
+                let (old, new) = (before.as_ref().map_or(0, |l| l.fence), lease.as_ref().map_or(0, |l| l.fence));
+                prop_assert!(new >= old);
+                if let (Some(b), Some(l)) = (&before, &lease) && l.owner.is_some() && b.owner != l.owner { prop_assert!(new > old); }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What `slipway` and the function `api` say to each other. JSON, through `lambda:InvokeFunction`; an answer "no" is the
+//! function's error, with a name of the closed set.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cause::StackEvent;
+use crate::deployment::{Action, DeploymentId, Launch, Outcome};
+use crate::environment::EnvironmentState;
+use crate::names::{ApplicationName, Digest, EnvironmentKey, EnvironmentName, StackName, StageName};
+use crate::review::Review;
+
+/// The most bytes that a request may have.
+pub const MAX_REQUEST_BYTES: usize = 128 * 1024;
+/// The most bytes of a job's name (GitLab's own limit is 255 characters).
+pub const MAX_JOB_BYTES: usize = 1024;
+/// The most bytes that parameters and tags may have together.
+pub const MAX_VALUES_BYTES: usize = 64 * 1024;
+/// The largest bundle that may be uploaded, in bytes.
+pub const MAX_BUNDLE_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// A request of a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The job's GitLab ID token. It passes through `api` in memory and goes nowhere else.
+    pub id_token: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// To deploy: answered by [`Admitted`].
+    Deploy(DeployRequest),
+    /// To tear down: answered by [`Admitted`].
+    Teardown(TeardownRequest),
+    /// How an environment, or one deployment on it, stands: answered by [`Status`].
+    Status(StatusRequest),
+}
+
+/// Which environment of the job's own project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct On {
+    /// The application.
+    pub application: ApplicationName,
+    /// The stage.
+    pub stage: StageName,
+    /// The environment.
+    pub environment: EnvironmentName,
+}
+
+/// Asks to deploy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// Where.
+    pub on: On,
+    /// The job's name.
+    pub job: String,
+    /// The bundle's size, in bytes: what may be uploaded is exactly that long.
+    pub bundle_bytes: u64,
+    /// What.
+    pub launch: Launch,
+}
+
+/// Asks to tear down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeardownRequest {
+    /// Which.
+    pub on: On,
+    /// The job's name.
+    pub job: String,
+}
+
+/// Asks how things stand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusRequest {
+    /// Which environment.
+    pub on: On,
+    /// Which of its deployments; the last one when absent.
+    #[serde(default)]
+    pub deployment: Option<DeploymentId>,
+}
+
+/// "Yes": how to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admitted {
+    /// The admission's id, for the execution's input.
+    pub admission: Digest,
+    /// The environment.
+    pub environment: EnvironmentKey,
+    /// The action, which leads the execution's name.
+    pub action: Action,
+    /// The verified pipeline, which is part of the execution's name.
+    pub pipeline_id: u64,
+    /// The state machine to start.
+    pub state_machine_arn: String,
+    /// Where to send the bundle first; absent when it is there.
+    pub upload: Option<Upload>,
+}
+
+/// Where and how to send a bundle: one HTTP PUT.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// The presigned URL. Whoever has it can upload this one bundle for a quarter of an hour: it is not logged.
+    pub url: String,
+    /// The headers that the signature covers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The input of both state machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutionInput {
+    /// The admission.
+    pub admission: Digest,
+    /// Which try of the job, from 1: part of the execution's name.
+    pub attempt: u32,
+}
+
+/// How an environment, and one deployment on it, stand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// The environment.
+    pub environment: EnvironmentKey,
+    /// Its stack.
+    pub stack_name: StackName,
+    /// Its state.
+    pub state: EnvironmentState,
+    /// What is live.
+    pub release: Option<Digest>,
+    /// The commit that is live.
+    pub commit: Option<String>,
+    /// Where it answers.
+    pub url: Option<String>,
+    /// The stack's outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+    /// The deployment that was asked for, or the last.
+    pub deployment: Option<DeploymentStatus>,
+}
+
+/// How one deployment stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentStatus {
+    /// Which.
+    pub id: DeploymentId,
+    /// What it does.
+    pub action: Action,
+    /// The account that it does it in.
+    pub account: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How it ended, if it did.
+    pub outcome: Option<Outcome>,
+    /// The stack's status when it was last looked at.
+    pub stack_status: Option<String>,
+    /// Stack events of this deployment, oldest first.
+    pub events: Vec<StackEvent>,
+    /// What its change set would do.
+    pub review: Option<Review>,
+    /// Where a person decides, while it waits for that.
+    pub approval_url: Option<String>,
+    /// Until when.
+    pub approval_until: Option<Timestamp>,
+}

@@ -1,0 +1,477 @@
+//! The stages, as the platform team configured them, and who may do what in each.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::claims::JobClaims;
+use crate::names::{AccountId, StageName};
+
+/// The most bytes that the stages may have: an SSM parameter of the standard tier holds 4 KB, of the advanced tier 8 KB.
+pub const MAX_STAGES_BYTES: usize = 8 * 1024;
+
+/// The longest that a question to people may stand, in days: the state machine's own limit for that step.
+pub const MAX_APPROVAL_DAYS: u32 = 30;
+
+/// A span of time, as a configuration writes it: a number and `m`, `h` or `d`; from a minute to a year.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span {
+    minutes: u32,
+}
+
+/// A text that is no [`Span`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no span of time: write a number and m, h or d, from 1m to 365d, for example 7d")]
+pub struct InvalidSpan(String);
+
+impl Span {
+    /// So many days; at least one minute and at most a year whatever is asked.
+    #[must_use]
+    pub const fn days(days: u32) -> Self {
+        Self { minutes: if days > 365 { 365 * 24 * 60 } else { days * 24 * 60 } }
+    }
+
+    /// Reads `30m`, `12h`, `7d`.
+    ///
+    /// # Errors
+    /// [`InvalidSpan`].
+    pub fn parse(text: &str) -> Result<Self, InvalidSpan> {
+        let invalid = || InvalidSpan(text.chars().take(20).collect());
+        let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(invalid)?;
+        let number: u32 = number.parse().map_err(|_| invalid())?;
+        let unit = match unit {
+            "m" => 1,
+            "h" => 60,
+            "d" => 24 * 60,
+            _ => return Err(invalid()),
+        };
+        match number.checked_mul(unit) {
+            Some(minutes @ 1..=525_600) => Ok(Self { minutes }),
+            _ => Err(invalid()),
+        }
+    }
+
+    /// As a duration.
+    #[must_use]
+    pub fn duration(self) -> SignedDuration {
+        SignedDuration::from_mins(i64::from(self.minutes))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = InvalidSpan;
+    fn try_from(text: String) -> Result<Self, InvalidSpan> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        span.to_string()
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.minutes {
+            minutes if minutes % (24 * 60) == 0 => write!(f, "{}d", minutes / (24 * 60)),
+            minutes if minutes % 60 == 0 => write!(f, "{}h", minutes / 60),
+            minutes => write!(f, "{minutes}m"),
+        }
+    }
+}
+
+/// Who has to agree before a change set of the stage is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalPolicy {
+    /// How many people. One today.
+    pub required: u32,
+    /// User logins, and full paths of groups (which contain a `/` or are prefixed with `@`).
+    pub approvers: Vec<String>,
+    /// Whether who started the deployment may approve it.
+    #[serde(default)]
+    pub self_approval: bool,
+    /// How long the question stands.
+    #[serde(default = "three_days")]
+    pub expires_in: Span,
+}
+
+fn three_days() -> Span {
+    Span::days(3)
+}
+
+fn seven_days() -> Span {
+    Span::days(7)
+}
+
+fn two_hours() -> Span {
+    Span { minutes: 120 }
+}
+
+/// An account and a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// The AWS account that its environments live in.
+    pub account: AccountId,
+    /// Its environments come and go: they expire, and may be torn down. Exactly one of this and `protected`.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// Nothing in it is ever deleted by Slipway.
+    #[serde(default)]
+    pub protected: bool,
+    /// How long an environment of an ephemeral stage lives after its last deployment.
+    #[serde(default = "seven_days")]
+    pub expires_in: Span,
+    /// How many environments one application may have here; unlimited when absent.
+    #[serde(default)]
+    pub max_environments: Option<u32>,
+    /// Full paths of the projects that may deploy here; `group/*` means every project below the group. Everyone when absent.
+    #[serde(default)]
+    pub projects: Option<Vec<String>>,
+    /// The branches and tags that may deploy here, each protected in GitLab. Any when absent.
+    #[serde(default)]
+    pub refs: Option<Vec<String>>,
+    /// The capabilities that a template may ask for.
+    #[serde(default = "all_capabilities")]
+    pub capabilities: Vec<Capability>,
+    /// Who has to approve; nobody when absent.
+    #[serde(default)]
+    pub approval: Option<ApprovalPolicy>,
+    /// How long a deployment may take, without the time that people decide in.
+    #[serde(default = "two_hours")]
+    pub timeout: Span,
+}
+
+fn all_capabilities() -> Vec<Capability> {
+    vec![Capability::Iam, Capability::NamedIam, Capability::AutoExpand]
+}
+
+/// What a template may do only when asked for by name
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Capability {
+    /// Create IAM resources.
+    #[serde(rename = "CAPABILITY_IAM")]
+    Iam,
+    /// Create IAM resources with names of their own.
+    #[serde(rename = "CAPABILITY_NAMED_IAM")]
+    NamedIam,
+    /// Expand macros, the SAM transform among them.
+    #[serde(rename = "CAPABILITY_AUTO_EXPAND")]
+    AutoExpand,
+}
+
+impl Capability {
+    /// As CloudFormation spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Capability::Iam => "CAPABILITY_IAM",
+            Capability::NamedIam => "CAPABILITY_NAMED_IAM",
+            Capability::AutoExpand => "CAPABILITY_AUTO_EXPAND",
+        }
+    }
+}
+
+/// What is wrong with the configured stages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StagesError {
+    /// Not the JSON that is asked for.
+    #[error("the stages parameter is not what it should be: {0}")]
+    Malformed(String),
+    /// Over [`MAX_STAGES_BYTES`].
+    #[error("the stages parameter has {0} bytes; the limit is {MAX_STAGES_BYTES}")]
+    TooLarge(usize),
+    /// Neither or both of `ephemeral` and `protected`.
+    #[error("stage {0} must be one of \"ephemeral\": true and \"protected\": true")]
+    OneClass(StageName),
+    /// One account, two protection classes.
+    #[error(
+        "stages {0} and {1} share account {2}, but only one of them is protected: one account holds one protection class"
+    )]
+    MixedAccount(StageName, StageName, AccountId),
+    /// An approval that nobody can give.
+    #[error(
+        "stage {0}'s approval needs \"required\": 1, at least one approver, and an expires_in of at most {MAX_APPROVAL_DAYS}d"
+    )]
+    Approval(StageName),
+    /// Not configured.
+    #[error("there is no stage \"{asked}\"; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        asked: StageName,
+        /// What there is.
+        known: String,
+    },
+}
+
+/// All stages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stages(BTreeMap<StageName, Stage>);
+
+impl Stages {
+    /// Reads the stages parameter.
+    ///
+    /// # Errors
+    /// [`StagesError`], which says what to correct.
+    pub fn parse(json: &str) -> Result<Self, StagesError> {
+        if json.len() > MAX_STAGES_BYTES {
+            return Err(StagesError::TooLarge(json.len()));
+        }
+        let stages: BTreeMap<StageName, Stage> =
+            serde_json::from_str(json).map_err(|error| StagesError::Malformed(error.to_string()))?;
+        for (name, stage) in &stages {
+            if stage.ephemeral == stage.protected {
+                return Err(StagesError::OneClass(name.clone()));
+            }
+            if stage.approval.as_ref().is_some_and(|approval| {
+                approval.required != 1
+                    || approval.approvers.is_empty()
+                    || approval.expires_in > Span::days(MAX_APPROVAL_DAYS)
+            }) {
+                return Err(StagesError::Approval(name.clone()));
+            }
+            if let Some((other, _)) =
+                stages.iter().find(|(_, other)| other.account == stage.account && other.protected != stage.protected)
+            {
+                return Err(StagesError::MixedAccount(name.clone(), other.clone(), stage.account.clone()));
+            }
+        }
+        Ok(Self(stages))
+    }
+
+    /// The stage called `name`.
+    ///
+    /// # Errors
+    /// [`StagesError::Unknown`], which lists what there is.
+    pub fn get(&self, name: &StageName) -> Result<&Stage, StagesError> {
+        self.0.get(name).ok_or_else(|| StagesError::Unknown {
+            asked: name.clone(),
+            known: self.0.keys().map(StageName::as_str).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// Why a stage's policy refuses a job. Each names the claim, its value and the rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The project is not on the list.
+    #[error("claim project_path is \"{project}\"; stage {stage} allows {allowed}")]
+    Project {
+        /// The stage.
+        stage: StageName,
+        /// The claim.
+        project: String,
+        /// The rule.
+        allowed: String,
+    },
+    /// The ref is not on the list.
+    #[error("claim ref is \"{ref_name}\"; stage {stage} allows {allowed}")]
+    Ref {
+        /// The stage.
+        stage: StageName,
+        /// The claim.
+        ref_name: String,
+        /// The rule.
+        allowed: String,
+    },
+    /// The ref is on the list, but anyone may push to it.
+    #[error(
+        "claim ref_protected is \"false\" for \"{ref_name}\"; stage {stage} allows protected refs only: protect the branch in GitLab"
+    )]
+    Unprotected {
+        /// The stage.
+        stage: StageName,
+        /// The claim.
+        ref_name: String,
+    },
+    /// A job that runs for another project's code.
+    #[error("claim job_project_id differs from project_id: a merge request's pipeline for a fork deploys nowhere")]
+    Fork,
+    /// A merge request's pipeline: its ref is the source branch, which says nothing of the target.
+    #[error(
+        "claim pipeline_source is \"merge_request_event\"; stage {0} allows refs by name, and deploys from branch and tag pipelines only"
+    )]
+    MergeRequest(StageName),
+    /// The stage does not let a template ask for this.
+    #[error("{capability} is asked for; stage {stage} does not allow it")]
+    Capability {
+        /// The stage.
+        stage: StageName,
+        /// What was asked for.
+        capability: &'static str,
+    },
+    /// A protected stage's environment is not torn down.
+    #[error("stage {0} is protected: Slipway never deletes its stacks")]
+    Protected(StageName),
+    /// Longer than the stage allows.
+    #[error("expires_in is {asked}; stage {stage} allows at most {allowed}")]
+    Expiry {
+        /// The stage.
+        stage: StageName,
+        /// What was asked for.
+        asked: Span,
+        /// The rule.
+        allowed: Span,
+    },
+}
+
+/// Whether `pattern` names `path`: the same text, or `group/*` for everything below the group.
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.strip_suffix("/*") {
+        Some(group) => path.strip_prefix(group).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/')),
+        None => pattern == path,
+    }
+}
+
+impl Stage {
+    /// Whether the job behind `claims` may act in this stage, which is called `name`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn allows(&self, name: &StageName, claims: &JobClaims) -> Result<(), Refusal> {
+        if claims.is_for_a_fork() {
+            return Err(Refusal::Fork);
+        }
+        if let Some(projects) = &self.projects
+            && !projects.iter().any(|pattern| matches(pattern, &claims.project_path))
+        {
+            return Err(Refusal::Project {
+                stage: name.clone(),
+                project: claims.project_path.clone(),
+                allowed: projects.join(", "),
+            });
+        }
+        if let Some(refs) = &self.refs {
+            if claims.pipeline_source == "merge_request_event" {
+                return Err(Refusal::MergeRequest(name.clone()));
+            }
+            if !refs.contains(&claims.ref_name) {
+                return Err(Refusal::Ref {
+                    stage: name.clone(),
+                    ref_name: claims.ref_name.clone(),
+                    allowed: refs.join(", "),
+                });
+            }
+            if !claims.ref_protected {
+                return Err(Refusal::Unprotected { stage: name.clone(), ref_name: claims.ref_name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The three stages of the guide.
+    pub(crate) const THREE: &str = r#"{
+      "dev":{"account":"111111111111","ephemeral":true,"expires_in":"7d","max_environments":50,"projects":["group/*"]},
+      "staging":{"account":"222222222222","protected":true,"refs":["main"]},
+      "prod":{"account":"333333333333","protected":true,"refs":["main"],
+        "approval":{"required":1,"approvers":["release-manager","group/leads"],"expires_in":"3d"}}}"#;
+
+    pub(crate) fn claims() -> JobClaims {
+        JobClaims {
+            jti: "a".into(),
+            expires_at: Timestamp::from_second(1_800_000_000).unwrap(),
+            project_id: crate::names::ProjectId(42),
+            project_path: "group/news".into(),
+            namespace_path: "group".into(),
+            job_project_id: Some(crate::names::ProjectId(42)),
+            user_id: 7,
+            user_login: "dana".into(),
+            user_email: None,
+            user_access_level: None,
+            groups_direct: vec![],
+            pipeline_id: 100,
+            pipeline_source: "push".into(),
+            job_id: 1000,
+            ref_name: "main".into(),
+            ref_type: crate::claims::RefType::Branch,
+            ref_protected: true,
+            environment: None,
+            environment_protected: None,
+            environment_action: None,
+            deployment_tier: None,
+            sha: "c0ffee".into(),
+        }
+    }
+
+    use jiff::Timestamp;
+
+    fn stage(name: &str) -> (StageName, Stage) {
+        let name = StageName::new(name).unwrap();
+        let stage = Stages::parse(THREE).unwrap().get(&name).unwrap().clone();
+        (name, stage)
+    }
+
+    #[test]
+    fn the_claims_decide() {
+        let (prod, policy) = stage("prod");
+        assert_eq!(policy.allows(&prod, &claims()), Ok(()));
+        let feature = JobClaims { ref_name: "feature".into(), ..claims() };
+        assert_eq!(
+            policy.allows(&prod, &feature).unwrap_err().to_string(),
+            "claim ref is \"feature\"; stage prod allows main"
+        );
+        let open = JobClaims { ref_protected: false, ..claims() };
+        assert!(matches!(policy.allows(&prod, &open), Err(Refusal::Unprotected { .. })));
+        let request = JobClaims { pipeline_source: "merge_request_event".into(), ..claims() };
+        assert!(matches!(policy.allows(&prod, &request), Err(Refusal::MergeRequest(_))));
+        let (dev, policy) = stage("dev");
+        assert_eq!(policy.allows(&dev, &request), Ok(()));
+        let fork = JobClaims { job_project_id: Some(crate::names::ProjectId(43)), ..claims() };
+        assert_eq!(policy.allows(&dev, &fork), Err(Refusal::Fork));
+        assert_eq!(policy.allows(&dev, &feature), Ok(()));
+        for path in ["groups/news", "group", "group/", "other/group/news"] {
+            let other = JobClaims { project_path: path.into(), ..claims() };
+            assert!(matches!(policy.allows(&dev, &other), Err(Refusal::Project { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_says_what_to_correct() {
+        for (json, says) in [
+            ("{", "EOF"),
+            (r#"{"dev":{"account":"1"}}"#, "12 digits"),
+            (r#"{"dev":{"account":"111111111111"}}"#, "one of \"ephemeral\""),
+            (r#"{"dev":{"account":"111111111111","ephemeral":true,"protected":true}}"#, "one of"),
+            (r#"{"dev":{"account":"111111111111","ephemeral":true,"refz":[]}}"#, "refz"),
+            (r#"{"dev":{"account":"111111111111","ephemeral":true,"expires_in":"0d"}}"#, "for example 7d"),
+            (
+                r#"{"dev":{"account":"111111111111","ephemeral":true},"prod":{"account":"111111111111","protected":true}}"#,
+                "one protection class",
+            ),
+            (
+                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":1,"approvers":[]}}}"#,
+                "at least one approver",
+            ),
+        ] {
+            let error = Stages::parse(json).unwrap_err().to_string();
+            assert!(error.contains(says), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_stage_lists_those_there_are() {
+        let error = Stages::parse(THREE).unwrap().get(&StageName::new("qa").unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "there is no stage \"qa\"; there are: dev, prod, staging");
+    }
+
+    #[test]
+    fn spans_are_read_and_written_alike() {
+        for text in ["1m", "90m", "12h", "7d", "365d"] {
+            assert_eq!(Span::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "d", "-1d", "1w", "366d", "1.5h", "7 d", "é"] {
+            assert!(Span::parse(text).is_err(), "{text}");
+        }
+    }
+}
