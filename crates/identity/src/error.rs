@@ -1,0 +1,164 @@
+//! Why a token is refused.
+
+use jiff::Timestamp;
+
+/// Why an ID token is not accepted. No variant holds the token, or any part of its signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The token was not even looked at.
+    #[error("the ID token has {bytes} bytes; at most {limit} are read")]
+    TokenTooLarge {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// No JSON web token of the compact form.
+    #[error("the ID token is malformed: {reason}. Pass the variable that the job's `id_tokens:` names, unchanged")]
+    Malformed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Signed in another way than GitLab signs, or not at all.
+    #[error("the ID token's header says alg {found}; only RS256 is accepted")]
+    WrongAlgorithm {
+        /// The `alg` of the header.
+        found: String,
+    },
+    /// The issuer does not publish that key.
+    #[error(
+        "the ID token is signed with key {kid}, which the issuer does not publish. Its keys were read less than a \
+         minute ago, they can be read again in {retry_in_seconds} s: run the job again after that to get a new token"
+    )]
+    UnknownKey {
+        /// The `kid` of the header.
+        kid: String,
+        /// When a refresh is allowed again.
+        retry_in_seconds: i64,
+    },
+    /// The signature is not the issuer's.
+    #[error("the ID token's signature is not by the issuer's key {kid}")]
+    BadSignature {
+        /// The `kid` of the header.
+        kid: String,
+    },
+    /// The token of another instance.
+    #[error("claim iss is {found}: this Slipway trusts {expected} only")]
+    WrongIssuer {
+        /// The claim.
+        found: String,
+        /// Our issuer.
+        expected: String,
+    },
+    /// A token for somebody else, or not for us alone.
+    #[error("claim aud is {found}: it must be {expected} and nothing else (`aud:` under the job's `id_tokens:`)")]
+    WrongAudience {
+        /// The claim.
+        found: String,
+        /// Our audience.
+        expected: String,
+    },
+    /// Too late.
+    #[error(
+        "claim exp is {expired_at}: the ID token has expired (it is {now}). Run the job again, or raise its timeout"
+    )]
+    Expired {
+        /// The claim.
+        expired_at: Timestamp,
+        /// When it was checked.
+        now: Timestamp,
+    },
+    /// Too early.
+    #[error("claim {claim} is {valid_from}: the ID token is not valid yet (it is {now}). Compare the clocks")]
+    NotYetValid {
+        /// `nbf` or `iat`.
+        claim: &'static str,
+        /// The claim's value.
+        valid_from: Timestamp,
+        /// When it was checked.
+        now: Timestamp,
+    },
+    /// A claim that GitLab always sets is not there.
+    #[error("claim {claim} is missing; the ID token of a GitLab job has it")]
+    MissingClaim {
+        /// Its name.
+        claim: &'static str,
+    },
+    /// A claim of another type or form than GitLab's.
+    #[error("claim {claim} is {found}: it must be {rule}")]
+    BadClaim {
+        /// Its name.
+        claim: &'static str,
+        /// Its value, shortened.
+        found: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The issuer could not be asked for its keys. Trying again can help.
+    #[error("the issuer's keys could not be read: {reason}")]
+    IssuerUnavailable {
+        /// What happened.
+        reason: String,
+    },
+    /// The issuer answered, but not as an OpenID provider that we can trust.
+    #[error("{url} is no usable answer of the issuer: {reason}")]
+    DiscoveryInvalid {
+        /// What was asked.
+        url: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+impl IdentityError {
+    /// Whether the same token can be accepted when it is tried again shortly.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::IssuerUnavailable { .. })
+    }
+}
+
+/// Why a configured [`Issuer`](crate::Issuer) or [`Audience`](crate::Audience) is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// No issuer to trust.
+    #[error(
+        "the issuer {found} {reason}; give the GitLab instance's URL as its tokens name it, like https://gitlab.com"
+    )]
+    Issuer {
+        /// What was configured.
+        found: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No audience to expect.
+    #[error("the audience {found} must be 1 to 255 printable ASCII characters without spaces")]
+    Audience {
+        /// What was configured.
+        found: String,
+    },
+}
+
+/// Untrusted text as it may appear in a message: quoted, escaped, short.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut quoted = String::from("\"");
+    quoted.extend(text.chars().take(LONGEST).flat_map(char::escape_debug));
+    if text.chars().nth(LONGEST).is_some() {
+        quoted.push('…');
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn untrusted_text_is_quoted_escaped_and_short() {
+        assert_eq!(shown("main"), r#""main""#);
+        assert_eq!(shown("a\n\u{1b}[31m\"b"), r#""a\n\u{1b}[31m\"b""#);
+        assert_eq!(shown(&"é".repeat(121)), format!("\"{}…\"", "é".repeat(120)));
+    }
+}
