@@ -1,0 +1,69 @@
+//! The state machines: starting one, and answering one that waits for a person.
+
+use aws_sdk_sfn::Client;
+use slipway_domain::ErrorName;
+
+use crate::error::{AwsError, Kind, sort};
+
+/// Step Functions.
+#[derive(Debug, Clone)]
+pub struct Machines {
+    client: Client,
+}
+
+/// What came of an answer to a waiting step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// Step Functions has it.
+    Delivered,
+    /// The step does not wait any more.
+    Gone,
+}
+
+impl Machines {
+    /// Those of the account that `config` speaks to.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig) -> Self {
+        Self { client: Client::new(config) }
+    }
+
+    /// Starts `machine` under `name`, unless an execution of that name was started before: both are success.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn start(&self, machine: &str, name: &str, input: &str) -> Result<(), AwsError> {
+        let started = self.client.start_execution().state_machine_arn(machine).name(name).input(input).send().await;
+        match started.map_err(|error| sort("states:StartExecution", &error)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == Kind::Conflict => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the step that waits with `task_token` go on with `output`.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn succeed(&self, task_token: &str, output: &str) -> Result<Answered, AwsError> {
+        let sent = self.client.send_task_success().task_token(task_token).output(output).send().await;
+        answered(sent.map_err(|error| sort("states:SendTaskSuccess", &error)))
+    }
+
+    /// Lets the step that waits with `task_token` fail as `name`, with `cause` for a person.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn fail(&self, task_token: &str, name: ErrorName, cause: &str) -> Result<Answered, AwsError> {
+        let sent =
+            self.client.send_task_failure().task_token(task_token).error(name.as_str()).cause(cause).send().await;
+        answered(sent.map_err(|error| sort("states:SendTaskFailure", &error)))
+    }
+}
+
+fn answered<T>(sent: Result<T, AwsError>) -> Result<Answered, AwsError> {
+    match sent {
+        Ok(_) => Ok(Answered::Delivered),
+        Err(error) if error.kind == Kind::NotFound || error.code == "TaskTimedOut" => Ok(Answered::Gone),
+        Err(error) => Err(error),
+    }
+}

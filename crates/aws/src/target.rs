@@ -1,0 +1,406 @@
+//! A stack in a target account, reached with SharedServiceRole narrowed to that one stack and one purpose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_credential_types::Credentials;
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::operation::describe_change_set::DescribeChangeSetOutput;
+use aws_sdk_cloudformation::types as cfn;
+use aws_smithy_types::DateTime;
+use jiff::Timestamp;
+use slipway_domain::approval::Bound;
+use slipway_domain::cause::StackEvent;
+use slipway_domain::deployment::{ChangeSetRef, Deployment, DeploymentRecord, Operation, Target};
+use slipway_domain::names::{Digest, StackName};
+use slipway_domain::release::ParameterValue;
+use slipway_domain::review::{Change, ChangeAction, Replacement, Review};
+use slipway_domain::session_policy::{DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, role_arn, session_policy};
+use slipway_domain::stack_status::StackStatus;
+
+use crate::error::{AwsError, Kind, sort};
+
+/// How long a session lasts: a step that takes longer is dead (a Lambda function ends after 15 minutes).
+const SESSION_SECONDS: i32 = 15 * 60;
+/// The most pages of events, of 100 each, that one look reads.
+const EVENT_PAGES: usize = 10;
+
+/// Assumes SharedServiceRole in target accounts.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    config: aws_config::SdkConfig,
+    sts: aws_sdk_sts::Client,
+    external_id: String,
+}
+
+/// One stack, as one step may see it.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    client: Client,
+    name: StackName,
+    target: Target,
+}
+
+/// What CloudFormation says of a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackDescription {
+    /// Its id.
+    pub id: String,
+    /// Its status, as CloudFormation spells it.
+    pub status: String,
+    /// Its outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// The names of its parameters.
+    pub parameters: BTreeSet<String>,
+}
+
+/// What CloudFormation says of a change set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSetDescription {
+    /// Its ARN.
+    pub arn: String,
+    /// The id of its stack.
+    pub stack_id: String,
+    /// Whether it is being made, is ready, or failed.
+    pub status: String,
+    /// Whether it can be, is being, or was executed.
+    pub execution_status: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Its parameters. What CloudFormation hides, it hides here too.
+    pub parameters: BTreeMap<String, String>,
+    /// Its changes.
+    pub review: Review,
+}
+
+impl ChangeSetDescription {
+    /// The digest that an approval of this change set, as it is now, is bound to; nothing before the release is packaged.
+    #[must_use]
+    pub fn binding(&self, record: &DeploymentRecord) -> Option<Digest> {
+        let release = record.release.as_ref()?;
+        let bound = Bound {
+            change_set_arn: &self.arn,
+            stack_id: &self.stack_id,
+            template: &release.template,
+            manifest: &release.manifest,
+            parameters: &self.parameters,
+        };
+        Some(bound.digest())
+    }
+}
+
+/// What a change set is made of.
+#[derive(Debug, Clone)]
+pub struct NewChangeSet<'a> {
+    /// Its name, which is unique.
+    pub name: &'a str,
+    /// Whether the stack does not exist yet.
+    pub creates_stack: bool,
+    /// Where the template is.
+    pub template_url: &'a str,
+    /// The parameters.
+    pub parameters: &'a BTreeMap<String, ParameterValue>,
+}
+
+impl Targets {
+    /// With the function's own rights, and the ExternalId that the target accounts ask for.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, external_id: impl Into<String>) -> Self {
+        Self { config: config.clone(), sts: aws_sdk_sts::Client::new(config), external_id: external_id.into() }
+    }
+
+    /// A fresh session for `purpose` on the deployment's stack. It names the user and the pipeline that asked.
+    ///
+    /// # Errors
+    /// [`AwsError`], with [`Kind::Denied`] when the target account does not let us in.
+    pub async fn stack(&self, deployment: &Deployment, purpose: Purpose<'_>) -> Result<Stack, AwsError> {
+        const CALL: &str = "sts:AssumeRole";
+        let target = &deployment.target;
+        let requester = deployment.requester.as_ref();
+        let who = identity(requester.map_or("slipway-sweep", |requester| &requester.user_login));
+        let tag = |key: &str, value: String| {
+            aws_sdk_sts::types::Tag::builder()
+                .key(key)
+                .value(value)
+                .build()
+                .map_err(|error| AwsError::unexpected(CALL, error.to_string()))
+        };
+        let session = self
+            .sts
+            .assume_role()
+            .role_arn(role_arn(target, SERVICE_ROLE))
+            .role_session_name(format!("slipway-{}", deployment.id))
+            .external_id(&self.external_id)
+            .source_identity(&who)
+            .tags(tag("slipway:user", who.clone())?)
+            .tags(tag("slipway:project", deployment.environment.project.to_string())?)
+            .tags(tag(
+                "slipway:pipeline",
+                requester.map_or_else(String::new, |requester| requester.pipeline_id.to_string()),
+            )?)
+            .policy(session_policy(purpose, target, &deployment.stack_name))
+            .duration_seconds(SESSION_SECONDS)
+            .send()
+            .await
+            .map_err(|error| sort(CALL, &error))?;
+        let keys = session.credentials.ok_or_else(|| AwsError::unexpected(CALL, "no credentials"))?;
+        let credentials = Credentials::new(
+            keys.access_key_id,
+            keys.secret_access_key,
+            Some(keys.session_token),
+            None,
+            "SharedServiceRole",
+        );
+        let config = aws_sdk_cloudformation::config::Builder::from(&self.config)
+            .credentials_provider(credentials)
+            .region(aws_config::Region::new(target.region.to_string()))
+            .build();
+        Ok(Stack { client: Client::from_conf(config), name: deployment.stack_name.clone(), target: target.clone() })
+    }
+}
+
+/// A login as a SourceIdentity takes it: `[\w+=,.@-]{2,64}`
+/// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
+fn identity(login: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "_+=,.@-".contains(c) { c } else { '_' };
+    format!("{:_<2}", login.chars().take(64).map(legal).collect::<String>())
+}
+
+impl Stack {
+    fn deployment_role(&self) -> String {
+        role_arn(&self.target, DEPLOYMENT_ROLE)
+    }
+
+    /// What there is under the stack's name, or under the id of one that may be deleted already.
+    ///
+    /// # Errors
+    /// [`AwsError`]; anything but "does not exist" is an error, never "absent".
+    pub async fn describe(&self, id: Option<&str>) -> Result<Option<StackDescription>, AwsError> {
+        const CALL: &str = "cloudformation:DescribeStacks";
+        let name = id.unwrap_or(self.name.as_str());
+        let answer = match self.client.describe_stacks().stack_name(name).send().await {
+            Ok(answer) => answer,
+            Err(error) => match sort(CALL, &error) {
+                error if error.kind == Kind::NotFound => return Ok(None),
+                error => return Err(error),
+            },
+        };
+        let Some(stack) = answer.stacks.unwrap_or_default().into_iter().next() else { return Ok(None) };
+        let id = stack.stack_id.ok_or_else(|| AwsError::unexpected(CALL, "a stack without an id"))?;
+        let status = stack.stack_status.ok_or_else(|| AwsError::unexpected(CALL, "a stack without a status"))?;
+        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        let parameters = stack.parameters.unwrap_or_default().into_iter();
+        Ok(Some(StackDescription {
+            id,
+            status: status.as_str().to_owned(),
+            outputs: outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect(),
+            parameters: parameters.filter_map(|parameter| parameter.parameter_key).collect(),
+        }))
+    }
+
+    /// Makes a change set; one of that name that is there already, by an earlier try, is as good.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn create_change_set(&self, deployment: &Deployment, new: &NewChangeSet<'_>) -> Result<(), AwsError> {
+        let launch = deployment.launch.as_ref();
+        let parameters = new.parameters.iter().map(|(name, value)| {
+            let parameter = cfn::Parameter::builder().parameter_key(name);
+            match value {
+                ParameterValue::Given(value) => parameter.parameter_value(value),
+                ParameterValue::Previous => parameter.use_previous_value(true),
+            }
+            .build()
+        });
+        let tags = launch.map(|launch| &launch.tags).into_iter().flatten();
+        let tags = tags.map(|(key, value)| cfn::Tag::builder().key(key).value(value).build());
+        let capabilities = launch.map(|launch| launch.capabilities.as_slice()).unwrap_or_default();
+        let mut request = self
+            .client
+            .create_change_set()
+            .stack_name(self.name.as_str())
+            .change_set_name(new.name)
+            .client_token(new.name)
+            .template_url(new.template_url)
+            .role_arn(self.deployment_role())
+            .set_parameters(Some(parameters.collect()))
+            .set_tags(Some(tags.collect()))
+            .set_capabilities(Some(capabilities.iter().map(|capability| capability.as_str().into()).collect()))
+            .change_set_type(if new.creates_stack { cfn::ChangeSetType::Create } else { cfn::ChangeSetType::Update });
+        if new.creates_stack && self.target.protected {
+            // A protected stack whose first create fails must not stay behind in a state that only a deletion leads out of.
+            request = request.on_stack_failure(cfn::OnStackFailure::Delete);
+        }
+        match request.send().await.map_err(|error| sort("cloudformation:CreateChangeSet", &error)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == Kind::Conflict => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What there is under the change set's name or ARN, with all pages of its changes.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn describe_change_set(&self, name: &str) -> Result<Option<ChangeSetDescription>, AwsError> {
+        const CALL: &str = "cloudformation:DescribeChangeSet";
+        let mut page = None;
+        let mut changes = Vec::new();
+        loop {
+            let request = self.client.describe_change_set().stack_name(self.name.as_str()).change_set_name(name);
+            let answer = match request.set_next_token(page).send().await {
+                Ok(answer) => answer,
+                Err(error) => match sort(CALL, &error) {
+                    error if error.kind == Kind::NotFound => return Ok(None),
+                    error => return Err(error),
+                },
+            };
+            changes.extend(answer.changes().iter().filter_map(cfn::Change::resource_change).map(change));
+            match answer.next_token() {
+                Some(next) => page = Some(next.to_owned()),
+                None => return described(answer, Review::new(changes)).map(Some),
+            }
+        }
+    }
+
+    /// Executes a change set.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn execute(&self, change_set_arn: &str, token: &str) -> Result<(), AwsError> {
+        let request = self.client.execute_change_set().change_set_name(change_set_arn).client_request_token(token);
+        request.send().await.map(drop).map_err(|error| sort("cloudformation:ExecuteChangeSet", &error))
+    }
+
+    /// Deletes a change set; one that is gone already is as good.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn delete_change_set(&self, change_set_arn: &str) -> Result<(), AwsError> {
+        let sent = self.client.delete_change_set().change_set_name(change_set_arn).send().await;
+        match sent.map_err(|error| sort("cloudformation:DeleteChangeSet", &error)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a change set that nobody will use and, in an ephemeral stage, the empty stack that it made. In a protected
+    /// one that shell stays, and the next deployment uses it.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn discard(&self, deployment: &Deployment, change_set: &ChangeSetRef) -> Result<(), AwsError> {
+        self.delete_change_set(&change_set.arn).await?;
+        if change_set.creates_stack && !self.target.protected {
+            let shell = self.describe(Some(&change_set.stack_id)).await?;
+            if let Some(shell) = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str()) {
+                self.delete(&shell.id, &deployment.id.request_token(Operation::Delete)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to delete the stack `id`.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn delete(&self, id: &str, token: &str) -> Result<(), AwsError> {
+        let request =
+            self.client.delete_stack().stack_name(id).role_arn(self.deployment_role()).client_request_token(token);
+        request.send().await.map(drop).map_err(|error| sort("cloudformation:DeleteStack", &error))
+    }
+
+    /// The stack's newest events, newest first, back to those older than `since`; at most a thousand.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn events(&self, id: &str, since: Timestamp) -> Result<Vec<StackEvent>, AwsError> {
+        const CALL: &str = "cloudformation:DescribeStackEvents";
+        let mut events = Vec::new();
+        let mut page = None;
+        for _ in 0..EVENT_PAGES {
+            let answer = self.client.describe_stack_events().stack_name(id).set_next_token(page).send().await;
+            let answer = match answer.map_err(|error| sort(CALL, &error)) {
+                Ok(answer) => answer,
+                Err(error) if error.kind == Kind::NotFound => return Ok(events),
+                Err(error) => return Err(error),
+            };
+            let before = events.len();
+            events.extend(answer.stack_events().iter().filter_map(event).filter(|event| event.at >= since));
+            let reached = events.len() - before < answer.stack_events().len();
+            page = answer.next_token().map(str::to_owned);
+            if page.is_none() || reached {
+                break;
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn timestamp(at: Option<&DateTime>) -> Option<Timestamp> {
+    at.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok())
+}
+
+fn event(event: &cfn::StackEvent) -> Option<StackEvent> {
+    Some(StackEvent {
+        id: event.event_id()?.to_owned(),
+        at: timestamp(event.timestamp())?,
+        logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: event.resource_type().unwrap_or_default().to_owned(),
+        status: event.resource_status().map(cfn::ResourceStatus::as_str).unwrap_or_default().to_owned(),
+        reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
+        token: event.client_request_token().map(str::to_owned),
+    })
+}
+
+fn change(change: &cfn::ResourceChange) -> Change {
+    // A word that this SDK does not know is taken for the worst that it can mean.
+    let action = match change.action() {
+        Some(cfn::ChangeAction::Add) => ChangeAction::Add,
+        Some(cfn::ChangeAction::Modify) => ChangeAction::Modify,
+        Some(cfn::ChangeAction::Remove) => ChangeAction::Remove,
+        Some(cfn::ChangeAction::Import) => ChangeAction::Import,
+        _ => ChangeAction::Dynamic,
+    };
+    let replacement = match change.replacement() {
+        Some(cfn::Replacement::True) => Replacement::Yes,
+        Some(cfn::Replacement::False) | None => Replacement::No,
+        Some(_) => Replacement::Conditional,
+    };
+    Change {
+        action,
+        logical_id: change.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: change.resource_type().unwrap_or_default().to_owned(),
+        physical_id: change.physical_resource_id().map(str::to_owned),
+        replacement,
+        scope: change.scope().iter().map(|scope| scope.as_str().to_owned()).collect(),
+    }
+}
+
+fn described(answer: DescribeChangeSetOutput, review: Review) -> Result<ChangeSetDescription, AwsError> {
+    let missing =
+        |what: &str| AwsError::unexpected("cloudformation:DescribeChangeSet", format!("a change set without {what}"));
+    let parameters = answer.parameters.unwrap_or_default().into_iter();
+    Ok(ChangeSetDescription {
+        arn: answer.change_set_id.ok_or_else(|| missing("an id"))?,
+        stack_id: answer.stack_id.ok_or_else(|| missing("a stack"))?,
+        status: answer.status.ok_or_else(|| missing("a status"))?.as_str().to_owned(),
+        execution_status: answer.execution_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+        reason: answer.status_reason,
+        parameters: parameters.filter_map(|parameter| parameter.parameter_key.zip(parameter.parameter_value)).collect(),
+        review,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identity;
+
+    #[test]
+    fn a_login_becomes_a_legal_source_identity() {
+        assert_eq!(identity("dana"), "dana");
+        assert_eq!(identity("d"), "d_");
+        assert_eq!(identity("ä b"), "__b");
+        assert_eq!(identity(&"x".repeat(300)).len(), 64);
+    }
+}

@@ -1,0 +1,165 @@
+//! Every error, mapped once to the closed set of names that the state machines know.
+
+use lambda_runtime::Diagnostic;
+use slipway_aws::store::StoreError;
+use slipway_aws::{AwsError, Kind};
+use slipway_bundle::BundleError;
+use slipway_domain::ErrorName;
+use slipway_domain::admission::AdmissionError;
+use slipway_domain::approval::DecisionError;
+use slipway_domain::environment::Superseded;
+use slipway_domain::lease;
+use slipway_domain::release::ParametersError;
+use slipway_domain::stack_status::UnknownStatus;
+use slipway_domain::stages::{Refusal, StagesError};
+use slipway_identity::IdentityError;
+use slipway_template::TemplateError;
+
+/// A step, or a request, failed: under which name, and why, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {message}")]
+pub struct Failure {
+    /// The name.
+    pub name: ErrorName,
+    /// What happened, to what, and why.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure.
+    #[must_use]
+    pub fn new(name: ErrorName, message: impl Into<String>) -> Self {
+        Self { name, message: message.into() }
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Diagnostic { error_type: failure.name.to_string(), error_message: failure.message }
+    }
+}
+
+impl From<AwsError> for Failure {
+    fn from(error: AwsError) -> Self {
+        let in_target = error.call.starts_with("cloudformation:") || error.call == "sts:AssumeRole";
+        let name = match error.kind {
+            Kind::Throttled => ErrorName::Throttled,
+            Kind::Unavailable => ErrorName::Unavailable,
+            Kind::Denied if in_target => ErrorName::TargetDenied,
+            Kind::Refused if error.call == "cloudformation:CreateChangeSet" => ErrorName::ChangeSetFailed,
+            Kind::Refused if error.call == "cloudformation:DeleteStack" => ErrorName::StackNeedsRepair,
+            Kind::Denied | Kind::NotFound | Kind::Conflict | Kind::Refused => ErrorName::Internal,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl<E: Into<Failure>> From<StoreError<E>> for Failure {
+    fn from(error: StoreError<E>) -> Self {
+        match error {
+            StoreError::Aws(error) => error.into(),
+            StoreError::Rule(error) => error.into(),
+        }
+    }
+}
+
+impl From<std::convert::Infallible> for Failure {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<AdmissionError> for Failure {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Refused(refusal) => refusal.into(),
+            AdmissionError::Stages(error) => error.into(),
+            AdmissionError::OtherExecution(_) | AdmissionError::Expired(_) => {
+                Self::new(ErrorName::NotAllowed, error.to_string())
+            }
+            AdmissionError::TooLarge { .. } | AdmissionError::Reused => {
+                Self::new(ErrorName::InvalidRequest, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let name = match &refusal {
+            Refusal::Protected(_) => ErrorName::StageProtected,
+            Refusal::Project { .. }
+            | Refusal::Ref { .. }
+            | Refusal::Unprotected { .. }
+            | Refusal::Fork
+            | Refusal::MergeRequest(_)
+            | Refusal::Capability { .. }
+            | Refusal::Expiry { .. } => ErrorName::NotAllowed,
+        };
+        Self::new(name, refusal.to_string())
+    }
+}
+
+impl From<StagesError> for Failure {
+    fn from(error: StagesError) -> Self {
+        let name = match &error {
+            StagesError::Unknown { .. } => ErrorName::UnknownStage,
+            StagesError::Malformed(_)
+            | StagesError::TooLarge(_)
+            | StagesError::OneClass(_)
+            | StagesError::MixedAccount(..)
+            | StagesError::Approval(_) => ErrorName::Internal,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<DecisionError> for Failure {
+    fn from(error: DecisionError) -> Self {
+        let name = match &error {
+            DecisionError::Expired(_) => ErrorName::ApprovalExpired,
+            DecisionError::Void(_) => ErrorName::ChangeSetStale,
+            DecisionError::ReasonTooLong => ErrorName::InvalidRequest,
+            DecisionError::Decided(_)
+            | DecisionError::OtherProject(_)
+            | DecisionError::OtherPipeline { .. }
+            | DecisionError::Unprotected
+            | DecisionError::Own(_)
+            | DecisionError::NotApprover { .. } => ErrorName::NotAllowed,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let name = if error.is_transient() { ErrorName::Unavailable } else { ErrorName::InvalidToken };
+        Self::new(name, error.to_string())
+    }
+}
+
+/// An error all of whose cases have one name.
+macro_rules! always {
+    ($($error:ty => $name:ident;)*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(ErrorName::$name, error.to_string())
+            }
+        })*
+    };
+}
+
+always! {
+    Superseded => Superseded;
+    lease::Lost => LeaseHeld;
+    ParametersError => ParameterInvalid;
+    TemplateError => TemplateInvalid;
+    UnknownStatus => StackNeedsRepair;
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let name = if matches!(error, BundleError::TemplateMissing) { ErrorName::TemplateInvalid } else { ErrorName::BundleInvalid };
+        Self::new(name, error.to_string())
+    }
+}

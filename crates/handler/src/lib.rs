@@ -1,0 +1,66 @@
+//! What every function's `main` needs: its settings, its clients, strict input, and errors under their names.
+
+mod failure;
+mod lookup;
+mod settings;
+mod step;
+
+pub use failure::Failure;
+pub use lookup::{hold, record, stages};
+pub use settings::{Settings, SettingsError};
+pub use step::{Done, Polled};
+
+use jiff::Timestamp;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The AWS configuration that the function's clients share: its own role, region, and the SDK's retries.
+pub async fn aws() -> aws_config::SdkConfig {
+    aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await
+}
+
+/// Reads `payload` as `T`, strictly.
+///
+/// # Errors
+/// [`slipway_domain::ErrorName::InvalidRequest`], which says what is wrong and where.
+pub fn parse<T: DeserializeOwned>(payload: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(payload).map_err(|error| {
+        Failure::new(slipway_domain::ErrorName::InvalidRequest, format!("the request is malformed: {error}"))
+    })
+}
+
+/// Serves the function: hands each event, with the time that it came, to `handle`, until Lambda ends the process.
+///
+/// What is logged is the outcome and its name, never an input: inputs hold tokens.
+///
+/// # Errors
+/// When the Lambda runtime cannot be reached.
+pub async fn serve<O, F>(handle: impl Fn(serde_json::Value, Timestamp) -> F) -> Result<(), lambda_runtime::Error>
+where
+    O: Serialize,
+    F: Future<Output = Result<O, Failure>>,
+{
+    start_logging();
+    let handle = &handle;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| async move {
+        let result = handle(event.payload, now()).await;
+        match &result {
+            Ok(_) => tracing::info!(request_id = event.context.request_id, "done"),
+            Err(failure) => tracing::error!(request_id = event.context.request_id, error = %failure.name, message = failure.message, "failed"),
+        }
+        result
+    }))
+    .await
+}
+
+/// The one place where a function looks at the clock.
+#[allow(clippy::disallowed_methods, reason = "time enters here, and is passed on")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::new("info");
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).without_time().try_init();
+}

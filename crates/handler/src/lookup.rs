@@ -1,0 +1,37 @@
+//! What several steps look up before they do anything.
+
+use jiff::Timestamp;
+use slipway_aws::parameters::Parameters;
+use slipway_aws::store::Store;
+use slipway_domain::ErrorName;
+use slipway_domain::deployment::{DeploymentRecord, DeploymentRef};
+use slipway_domain::stages::Stages;
+
+use crate::Failure;
+
+/// The row of the deployment that a state machine speaks of.
+///
+/// # Errors
+/// [`ErrorName::NotFound`] when there is none.
+pub async fn record(store: &Store, reference: &DeploymentRef) -> Result<DeploymentRecord, Failure> {
+    let DeploymentRef { environment, id, .. } = reference;
+    let record = store.deployment(environment, id).await?;
+    record.ok_or_else(|| Failure::new(ErrorName::NotFound, format!("there is no deployment {id} of {environment}")))
+}
+
+/// The row, once the deployment's lease was checked and renewed: what every step that changes something starts with.
+///
+/// # Errors
+/// [`ErrorName::LeaseHeld`] when the lease was lost.
+pub async fn hold(store: &Store, reference: &DeploymentRef, now: Timestamp) -> Result<DeploymentRecord, Failure> {
+    store.hold_lease(reference, now).await?;
+    record(store, reference).await
+}
+
+/// The stages, as they are configured now.
+///
+/// # Errors
+/// [`ErrorName::Internal`] when the platform team's configuration cannot be read.
+pub async fn stages(parameters: &Parameters, name: &str) -> Result<Stages, Failure> {
+    Ok(Stages::parse(&parameters.stages(name).await?)?)
+}

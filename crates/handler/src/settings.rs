@@ -1,0 +1,86 @@
+//! A function's settings: the environment variables that template.yaml gives it, each read once, when it starts.
+
+use slipway_domain::names::Region;
+use slipway_identity::{Audience, Issuer};
+
+/// A setting is missing or not what it should be. The function does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("environment variable {name}: {why}")]
+pub struct SettingsError {
+    name: &'static str,
+    why: String,
+}
+
+/// The function's environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings;
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $method:ident = $name:literal;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// When it is not set.
+            pub fn $method(self) -> Result<String, SettingsError> {
+                Self::read($name)
+            }
+        )*
+    };
+}
+
+impl Settings {
+    #[allow(clippy::disallowed_methods, reason = "settings enter here, and are passed on")]
+    fn read(name: &'static str) -> Result<String, SettingsError> {
+        match std::env::var(name) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            Ok(_) | Err(_) => Err(SettingsError { name, why: "it is not set".into() }),
+        }
+    }
+
+    texts! {
+        /// The table's name.
+        table = "SLIPWAY_TABLE";
+        /// The bucket's name.
+        bucket = "SLIPWAY_BUCKET";
+        /// The name of the SSM parameter with the stages.
+        stages_parameter = "SLIPWAY_STAGES";
+        /// The ExternalId that the target accounts' roles ask for.
+        external_id = "SLIPWAY_EXTERNAL_ID";
+        /// The ARN of the state machine that deploys.
+        deploy_machine = "SLIPWAY_DEPLOY_MACHINE";
+        /// The ARN of the state machine that tears down.
+        teardown_machine = "SLIPWAY_TEARDOWN_MACHINE";
+        /// The address of the function `web`, with a slash at its end.
+        web_url = "SLIPWAY_WEB_URL";
+        /// The name of the SSM parameter with the key of the approval links.
+        link_key_parameter = "SLIPWAY_LINK_KEY";
+    }
+
+    /// The region that the function runs in, which is the bucket's and every target's.
+    ///
+    /// # Errors
+    /// When it is not set, or no region.
+    pub fn region(self) -> Result<Region, SettingsError> {
+        const NAME: &str = "AWS_REGION";
+        Region::new(Self::read(NAME)?).map_err(|error| SettingsError { name: NAME, why: error.to_string() })
+    }
+
+    /// The GitLab instance.
+    ///
+    /// # Errors
+    /// When it is not set, or not a URL that an instance can have.
+    pub fn gitlab_url(self) -> Result<Issuer, SettingsError> {
+        const NAME: &str = "SLIPWAY_GITLAB_URL";
+        Issuer::parse(&Self::read(NAME)?).map_err(|error| SettingsError { name: NAME, why: error.to_string() })
+    }
+
+    /// The audience that ID tokens must be made for.
+    ///
+    /// # Errors
+    /// When it is not set, or no audience.
+    pub fn audience(self) -> Result<Audience, SettingsError> {
+        const NAME: &str = "SLIPWAY_AUDIENCE";
+        Audience::parse(&Self::read(NAME)?).map_err(|error| SettingsError { name: NAME, why: error.to_string() })
+    }
+}
