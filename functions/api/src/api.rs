@@ -1,0 +1,182 @@
+//! The three questions of a job.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use slipway_aws::bucket::Bucket;
+use slipway_aws::parameters::Parameters;
+use slipway_aws::store::Store;
+use slipway_domain::ErrorName;
+use slipway_domain::admission::{self, Admission};
+use slipway_domain::approval::link_id;
+use slipway_domain::cause::StackEvent;
+use slipway_domain::claims::JobClaims;
+use slipway_domain::deployment::DeploymentRecord;
+use slipway_domain::names::EnvironmentKey;
+use slipway_domain::protocol::{
+    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, Request, Status,
+    StatusRequest, TeardownRequest, Upload,
+};
+use slipway_domain::release::{bundle_key, events_key, manifest_key, review_key};
+use slipway_domain::review::Review;
+use slipway_handler::Failure;
+use slipway_identity::Verifier;
+
+/// The most bytes of a review or of events that an answer carries: a Lambda answer holds 6 MB.
+const MAX_SHOWN_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What the function works with.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) bucket: Bucket,
+    pub(crate) parameters: Parameters,
+    pub(crate) verifier: Verifier,
+    pub(crate) stages_parameter: String,
+    pub(crate) link_key_parameter: String,
+    pub(crate) deploy_machine: String,
+    pub(crate) teardown_machine: String,
+    pub(crate) web_url: String,
+}
+
+/// An answer.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answer {
+    Admitted(Admitted),
+    Status(Box<Status>),
+}
+
+/// Reads a request.
+pub(crate) fn read(payload: serde_json::Value) -> Result<Request, Failure> {
+    let bytes = payload.to_string().len();
+    if bytes > MAX_REQUEST_BYTES {
+        let message = format!("the request has {bytes} bytes; the limit is {MAX_REQUEST_BYTES}");
+        return Err(Failure::new(ErrorName::InvalidRequest, message));
+    }
+    slipway_handler::parse(payload)
+}
+
+impl Api {
+    pub(crate) async fn handle(&self, request: Request, now: Timestamp) -> Result<Answer, Failure> {
+        let claims = self.verifier.verify(&request.id_token, now).await?;
+        match request.ask {
+            Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(Answer::Admitted),
+            Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(Answer::Admitted),
+            Ask::Status(status) => {
+                self.status(&status, &claims, now).await.map(|status| Answer::Status(Box::new(status)))
+            }
+        }
+    }
+
+    async fn deploy(&self, request: &DeployRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
+        if request.bundle_bytes > MAX_BUNDLE_BYTES {
+            let message = format!("the bundle has {} bytes; the limit is {MAX_BUNDLE_BYTES}", request.bundle_bytes);
+            return Err(Failure::new(ErrorName::BundleInvalid, message));
+        }
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let admission = admission::deploy(request, claims, &stages, now)?;
+        let admission = self.store.admit(&admission).await?;
+        let upload = self.upload(request, &admission).await?;
+        Ok(admitted(admission, claims, &self.deploy_machine, upload))
+    }
+
+    /// Where to send the bundle, unless it, or the release that was made of it, is there.
+    async fn upload(&self, request: &DeployRequest, admission: &Admission) -> Result<Option<Upload>, Failure> {
+        let bundle = &request.launch.bundle;
+        let key = bundle_key(admission.environment.project, bundle);
+        if self.bucket.size(&manifest_key(bundle)).await?.is_some() || self.bucket.size(&key).await?.is_some() {
+            return Ok(None);
+        }
+        let (url, headers) = self.bucket.presigned_upload(&key, request.bundle_bytes).await?;
+        Ok(Some(Upload { url, headers }))
+    }
+
+    async fn teardown(
+        &self,
+        request: &TeardownRequest,
+        claims: &JobClaims,
+        now: Timestamp,
+    ) -> Result<Admitted, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let admission = admission::teardown(request, claims, &stages, now)?;
+        let admission = self.store.admit(&admission).await?;
+        Ok(admitted(admission, claims, &self.teardown_machine, None))
+    }
+
+    async fn status(&self, request: &StatusRequest, claims: &JobClaims, now: Timestamp) -> Result<Status, Failure> {
+        let On { application, stage, environment } = request.on.clone();
+        let key = EnvironmentKey { project: claims.project_id, application, stage, environment };
+        let not_found = |what: String| Failure::new(ErrorName::NotFound, what);
+        let environment =
+            self.store.environment(&key).await?.ok_or_else(|| not_found(format!("there is no environment {key}")))?;
+        let deployment = match request.deployment.as_ref().or(environment.deployment.as_ref()) {
+            None => None,
+            Some(id) => {
+                let record = self.store.deployment(&key, id).await?;
+                let record = record.ok_or_else(|| not_found(format!("there is no deployment {id} of {key}")))?;
+                Some(self.deployment_status(&key, record, now).await?)
+            }
+        };
+        Ok(Status {
+            environment: key,
+            stack_name: environment.stack_name,
+            state: environment.state,
+            release: environment.release,
+            commit: environment.commit,
+            url: environment.url,
+            outputs: environment.outputs,
+            expires_at: environment.expires_at,
+            deployment,
+        })
+    }
+
+    async fn deployment_status(
+        &self,
+        key: &EnvironmentKey,
+        record: DeploymentRecord,
+        now: Timestamp,
+    ) -> Result<DeploymentStatus, Failure> {
+        let deployment = record.deployment;
+        let events: Option<Vec<StackEvent>> = match record.events {
+            0 => None,
+            _ => self.bucket.get_json(&events_key(key, &deployment.id), MAX_SHOWN_BYTES).await?,
+        };
+        let review: Option<Review> = match record.binding {
+            None => None,
+            Some(_) => self.bucket.get_json(&review_key(key, &deployment.id), MAX_SHOWN_BYTES).await?,
+        };
+        let question = match record.approval.filter(|_| record.outcome.is_none()) {
+            None => None,
+            Some(id) => self.store.approval(&id).await?.filter(|approval| approval.is_open(now).is_ok()),
+        };
+        let approval_url = match question {
+            None => None,
+            Some(_) => {
+                let link = link_id(&self.parameters.link_key(&self.link_key_parameter).await?, &deployment.id);
+                Some(format!("{}a/{link}", self.web_url))
+            }
+        };
+        Ok(DeploymentStatus {
+            id: deployment.id,
+            action: deployment.action,
+            account: deployment.target.account.to_string(),
+            started_at: deployment.started_at,
+            outcome: record.outcome,
+            stack_status: record.stack_status,
+            events: events.unwrap_or_default(),
+            review,
+            approval_url,
+            approval_until: question.map(|approval| approval.expires_at),
+        })
+    }
+}
+
+fn admitted(admission: Admission, claims: &JobClaims, machine: &str, upload: Option<Upload>) -> Admitted {
+    Admitted {
+        admission: admission.id,
+        environment: admission.environment,
+        action: admission.action,
+        pipeline_id: claims.pipeline_id,
+        state_machine_arn: machine.to_owned(),
+        upload,
+    }
+}

@@ -1,0 +1,27 @@
+//! `api`: what a GitLab job may ask. It verifies who asks, and admits or refuses.
+
+mod api;
+
+use slipway_aws::bucket::Bucket;
+use slipway_aws::parameters::Parameters;
+use slipway_aws::store::Store;
+use slipway_handler::Settings;
+use slipway_identity::Verifier;
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let aws = slipway_handler::aws().await;
+    let api = api::Api {
+        store: Store::new(&aws, Settings.table()?),
+        bucket: Bucket::new(&aws, Settings.bucket()?),
+        parameters: Parameters::new(&aws),
+        verifier: Verifier::new(Settings.gitlab_url()?, Settings.audience()?),
+        stages_parameter: Settings.stages_parameter()?,
+        link_key_parameter: Settings.link_key_parameter()?,
+        deploy_machine: Settings.deploy_machine()?,
+        teardown_machine: Settings.teardown_machine()?,
+        web_url: Settings.web_url()?,
+    };
+    let api = &api;
+    slipway_handler::serve(|payload, now| async move { api.handle(api::read(payload)?, now).await }).await
+}

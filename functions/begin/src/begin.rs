@@ -1,0 +1,167 @@
+//! The first step of both state machines, and the one after a person decided.
+
+use std::convert::Infallible;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use slipway_aws::machines::Machines;
+use slipway_aws::parameters::Parameters;
+use slipway_aws::store::Store;
+use slipway_domain::ErrorName;
+use slipway_domain::admission::Admission;
+use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
+use slipway_domain::environment::{self, Environment};
+use slipway_domain::lease::Taking;
+use slipway_domain::names::Region;
+use slipway_domain::protocol::ExecutionInput;
+use slipway_domain::waiting::FOR_LEASE;
+use slipway_handler::Failure;
+
+/// What the function works with.
+pub(crate) struct Begin {
+    pub(crate) store: Store,
+    pub(crate) parameters: Parameters,
+    pub(crate) machines: Machines,
+    pub(crate) stages_parameter: String,
+    pub(crate) region: Region,
+}
+
+/// What a state machine asks.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Input {
+    /// To begin this execution.
+    Begin(Execution),
+    /// To take the lease again, after it was given up while a person decided.
+    Resume(DeploymentRef),
+}
+
+/// An execution, as the context object of its state machine tells it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Execution {
+    arn: String,
+    name: String,
+    started_at: Timestamp,
+    /// What it was started with: somebody's words.
+    input: serde_json::Value,
+}
+
+/// What the state machine goes on with.
+#[derive(Debug, Serialize)]
+pub(crate) struct Output {
+    /// The deployment, with the fence of its lease; nobody's (0) while `wait` is not 0.
+    deployment: DeploymentRef,
+    /// Whether somebody has to approve its change set.
+    approval: bool,
+    /// How many seconds to wait before asking for the lease again; 0 when it is taken.
+    wait: u32,
+}
+
+impl Begin {
+    pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Output, Failure> {
+        match input {
+            Input::Begin(execution) => {
+                let deployment = self.admitted(execution).await?;
+                let (key, id) = (&deployment.environment, &deployment.id);
+                let record = self.store.update_deployment(key, id, |known| {
+                    Ok::<_, Infallible>(known.cloned().unwrap_or_else(|| DeploymentRecord::new(deployment.clone())))
+                });
+                record.await?;
+                let environment =
+                    self.store.update_environment(key, |current| environment::begin(current, &deployment)).await?;
+                self.supersede_waiting(&environment, &deployment, now).await?;
+                self.lease(&deployment, now).await
+            }
+            Input::Resume(reference) => {
+                let deployment = slipway_handler::record(&self.store, &reference).await?.deployment;
+                self.still_newest(&deployment).await?;
+                self.lease(&deployment, now).await
+            }
+        }
+    }
+
+    /// The deployment that this execution is, if its admission admits it.
+    async fn admitted(&self, execution: Execution) -> Result<Deployment, Failure> {
+        let input: ExecutionInput = slipway_handler::parse(execution.input)?;
+        let admission = self.store.admission(&input.admission).await?.ok_or_else(|| {
+            Failure::new(
+                ErrorName::NotFound,
+                "the execution's admission does not exist: only `slipway` starts executions",
+            )
+        })?;
+        admission.admits(&execution.name, input.attempt, execution.started_at)?;
+        let Admission { id, action, environment, launch, requester, .. } = admission;
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let stage = stages.get(&environment.stage)?;
+        Ok(Deployment {
+            id: DeploymentId::from_execution(execution.started_at, &execution.arn),
+            action,
+            stack_name: environment.stack_name(),
+            target: Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected },
+            environment,
+            launch,
+            approval: stage.approval.clone(),
+            timeout: stage.timeout,
+            requester,
+            execution_arn: execution.arn,
+            admission: id,
+            started_at: execution.started_at,
+        })
+    }
+
+    /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more.
+    async fn supersede_waiting(
+        &self,
+        environment: &Environment,
+        by: &Deployment,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(waiting) = environment.waiting.as_ref().filter(|waiting| waiting.deployment != by.id) else {
+            return Ok(());
+        };
+        let why = match by.requester.as_ref() {
+            Some(requester) => {
+                format!("superseded by the {} of pipeline {}", by.action.as_str(), requester.pipeline_id)
+            }
+            None => format!("superseded by a {} of an expired environment", by.action.as_str()),
+        };
+        let voided = self.store.update_approval(&waiting.approval, |approval| {
+            let open = approval.filter(|approval| approval.is_open(now).is_ok());
+            Ok::<_, Infallible>(
+                open.map(|open| slipway_domain::approval::Approval { void: Some(why.clone()), ..open.clone() }),
+            )
+        });
+        if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
+            self.machines.fail(&approval.task_token, ErrorName::Superseded, &why).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears the mark that this deployment waits for a person, unless a newer pipeline came meanwhile.
+    async fn still_newest(&self, deployment: &Deployment) -> Result<(), Failure> {
+        let key = &deployment.environment;
+        let resumed = self.store.update_environment(key, |current| environment::resume(current, deployment));
+        resumed.await.map(drop).map_err(Failure::from)
+    }
+
+    async fn lease(&self, deployment: &Deployment, now: Timestamp) -> Result<Output, Failure> {
+        let Deployment { environment: key, id, .. } = deployment;
+        let reference = |fence| DeploymentRef { environment: key.clone(), id: id.clone(), fence };
+        let approval = deployment.approval.is_some();
+        match self.store.take_lease(key, id, now).await? {
+            Taking::Ours(lease) => Ok(Output { deployment: reference(lease.fence), approval, wait: 0 }),
+            Taking::Held { owner, until } => {
+                // Who waits for longer than a deployment may take waits for something that does not end.
+                let waited = now.duration_since(deployment.started_at);
+                if waited > deployment.longest() {
+                    let message =
+                        format!("deployment {owner} has held {key} for {waited:#}, and holds it until {until}");
+                    return Err(Failure::new(ErrorName::LeaseHeld, message));
+                }
+                self.still_newest(deployment).await?;
+                Ok(Output { deployment: reference(0), approval, wait: FOR_LEASE })
+            }
+        }
+    }
+}

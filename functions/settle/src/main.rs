@@ -1,0 +1,20 @@
+//! `settle`: records how a deployment ended and gives its lease up, however it ended.
+
+mod settle;
+
+use slipway_aws::machines::Machines;
+use slipway_aws::store::Store;
+use slipway_aws::target::Targets;
+use slipway_handler::Settings;
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let aws = slipway_handler::aws().await;
+    let settle = settle::Settle {
+        store: Store::new(&aws, Settings.table()?),
+        targets: Targets::new(&aws, Settings.external_id()?),
+        machines: Machines::new(&aws),
+    };
+    let settle = &settle;
+    slipway_handler::serve(|payload, now| async move { settle.handle(settle::read(payload)?, now).await }).await
+}

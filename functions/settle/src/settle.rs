@@ -1,0 +1,247 @@
+//! The one end of every deployment: of those that succeed, of those that a state machine catches, and, through EventBridge, of
+//! those that are stopped, time out or die outside any Catch. The first record of an end stays.
+
+use std::convert::Infallible;
+
+use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use slipway_aws::machines::Machines;
+use slipway_aws::store::Store;
+use slipway_aws::target::Targets;
+use slipway_domain::ErrorName;
+use slipway_domain::approval::Approval;
+use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
+use slipway_domain::environment::{self, Environment, Shown};
+use slipway_domain::protocol::ExecutionInput;
+use slipway_domain::session_policy::Purpose;
+use slipway_handler::Failure;
+
+/// What the function works with.
+pub(crate) struct Settle {
+    pub(crate) store: Store,
+    pub(crate) targets: Targets,
+    pub(crate) machines: Machines,
+}
+
+/// An execution that ends.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Input {
+    execution: Execution,
+    end: End,
+}
+
+/// Which.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Execution {
+    arn: String,
+    started_at: Timestamp,
+    /// What it was started with: somebody's words.
+    input: serde_json::Value,
+}
+
+/// How.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum End {
+    /// As asked.
+    Done(Ending),
+    /// With an error that the state machine caught.
+    Failed(Caught),
+}
+
+/// An error, as a Catch gives it.
+#[derive(Debug, Deserialize)]
+struct Caught {
+    #[serde(rename = "Error")]
+    error: String,
+    #[serde(rename = "Cause", default)]
+    cause: Option<String>,
+}
+
+/// How the state machine ends.
+#[derive(Debug, Serialize)]
+pub(crate) struct Output {
+    /// The name of the error; nothing when it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorName>,
+    /// The root cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    /// The deployment, if there is one to speak of.
+    deployment: Option<DeploymentId>,
+}
+
+/// The detail of "Step Functions Execution Status Change"
+/// (<https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html>).
+#[derive(Debug, Deserialize, Serialize)]
+struct StatusChange {
+    #[serde(rename = "executionArn")]
+    arn: String,
+    #[serde(rename = "startDate")]
+    started_at_millis: i64,
+    status: String,
+    #[serde(default)]
+    input: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    cause: Option<String>,
+}
+
+/// Reads what a state machine, or EventBridge, sends.
+pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
+    if payload.get("detail-type").is_none() {
+        return slipway_handler::parse(payload);
+    }
+    let event: EventBridgeEvent<StatusChange> = slipway_handler::parse(payload)?;
+    let invalid = |what: String| Failure::new(ErrorName::InvalidRequest, format!("the execution's event: {what}"));
+    let StatusChange { arn, started_at_millis, status, input, error, cause } = event.detail;
+    let started_at = Timestamp::from_millisecond(started_at_millis).map_err(|error| invalid(error.to_string()))?;
+    let input = input.ok_or_else(|| invalid("its input is too large to be told".into()))?;
+    let input = serde_json::from_str(&input).map_err(|error| invalid(error.to_string()))?;
+    let error = error.unwrap_or_else(|| format!("Execution.{status}"));
+    Ok(Input { execution: Execution { arn, started_at, input }, end: End::Failed(Caught { error, cause }) })
+}
+
+impl Settle {
+    pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Output, Failure> {
+        let failed = match &input.end {
+            End::Done(_) => None,
+            End::Failed(caught) => Some(named(caught)),
+        };
+        let Some(record) = self.find(&input.execution).await? else {
+            // It failed before it was admitted: there is nothing to record it on, and nothing to give up.
+            let (error, cause) = failed.unzip();
+            return Ok(Output { error, cause, deployment: None });
+        };
+        let deployment = &record.deployment;
+        let ending = match input.end {
+            End::Done(ending) => ending,
+            End::Failed(_) => Ending::Failed,
+        };
+        let left_behind = if ending == Ending::Failed { self.clean_up(&record).await? } else { None };
+        let (error, mut message) = failed.unzip();
+        if let (Some(message), Some(left)) = (message.as_mut(), left_behind) {
+            message.push_str(&left);
+        }
+        let outcome = Outcome { ending, error, message, ended_at: now };
+        let shown = if ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
+        let record = self.store.update_deployment(&deployment.environment, &deployment.id, |current| {
+            let mut current = current.cloned().unwrap_or_else(|| record.clone());
+            current.outcome = current.outcome.or_else(|| Some(outcome.clone()));
+            Ok::<_, Infallible>(current)
+        });
+        let outcome = record.await?.outcome.unwrap_or(outcome);
+        let settled = self.store.update_environment(&deployment.environment, |current| {
+            let current: Environment = match current {
+                Some(current) => current.clone(),
+                None => environment::begin(None, deployment)?,
+            };
+            Ok::<_, slipway_domain::environment::Superseded>(environment::settle(current, deployment, &outcome, &shown))
+        });
+        settled.await?;
+        self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
+        Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
+    }
+
+    /// The deployment that an execution is.
+    async fn find(&self, execution: &Execution) -> Result<Option<DeploymentRecord>, Failure> {
+        // Whatever it was started with: what cannot be read was never admitted.
+        let Ok(input) = slipway_handler::parse::<ExecutionInput>(execution.input.clone()) else { return Ok(None) };
+        let Some(admission) = self.store.admission(&input.admission).await? else { return Ok(None) };
+        let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
+        Ok(self.store.deployment(&admission.environment, &id).await?)
+    }
+
+    /// Takes away what a failed deployment leaves behind: its question to people, and a change set that was not executed.
+    /// What cannot be taken away is told, and does not keep the result from being recorded.
+    async fn clean_up(&self, record: &DeploymentRecord) -> Result<Option<String>, Failure> {
+        if let Some(approval) = &record.approval {
+            self.void(approval).await?;
+        }
+        let Some(change_set) = record.change_set.as_ref().filter(|_| record.operation.is_none()) else {
+            return Ok(None);
+        };
+        let discarded = match self.targets.stack(&record.deployment, Purpose::Discard).await {
+            Ok(stack) => stack.discard(&record.deployment, change_set).await,
+            Err(error) => Err(error),
+        };
+        match discarded {
+            Ok(()) => Ok(None),
+            Err(error) if matches!(error.kind, slipway_aws::Kind::Throttled | slipway_aws::Kind::Unavailable) => {
+                Err(error.into())
+            }
+            Err(error) => Ok(Some(format!(" (the change set {} is left behind: {error})", change_set.arn))),
+        }
+    }
+
+    async fn void(&self, approval: &slipway_domain::names::Digest) -> Result<(), Failure> {
+        let voided = self.store.update_approval(approval, |current| {
+            let open = current.filter(|approval| approval.decision.is_none() && approval.void.is_none());
+            let why = "the deployment ended without a decision".to_owned();
+            Ok::<_, Infallible>(open.map(|open| Approval { void: Some(why.clone()), ..open.clone() }))
+        });
+        if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
+            self.machines.fail(&approval.task_token, ErrorName::ChangeSetStale, "the deployment ended").await?;
+        }
+        Ok(())
+    }
+
+    /// What the stack shows at the end of a deployment that succeeded.
+    async fn shown(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Shown, Failure> {
+        let Deployment { launch: Some(_), .. } = &record.deployment else { return Ok(Shown::default()) };
+        let stack = self.targets.stack(&record.deployment, Purpose::Look).await?;
+        let outputs = stack.describe(None).await?.map(|stack| stack.outputs).unwrap_or_default();
+        let executed = record.operation.as_ref().filter(|mark| mark.what == Operation::Execute);
+        let seconds = executed.and_then(|mark| u32::try_from(now.duration_since(mark.began_at).as_secs()).ok());
+        Ok(Shown { outputs, seconds })
+    }
+}
+
+/// The name and the message of a caught error. A function's own come as JSON in the cause.
+fn named(caught: &Caught) -> (ErrorName, String) {
+    let cause = caught.cause.as_deref().unwrap_or_default();
+    let told = serde_json::from_str::<serde_json::Value>(cause).ok();
+    let told = told.as_ref().and_then(|cause| cause.get("errorMessage")).and_then(serde_json::Value::as_str);
+    let message = told.unwrap_or(cause).to_owned();
+    if let Some(name) = ErrorName::parse(&caught.error) {
+        return (name, message);
+    }
+    let name = match caught.error.as_str() {
+        "Execution.ABORTED" => ErrorName::Stopped,
+        "States.Timeout" | "Execution.TIMED_OUT" => ErrorName::StackTimedOut,
+        _ => ErrorName::Internal,
+    };
+    let what = match caught.error.as_str() {
+        "Execution.ABORTED" => "the execution was stopped by a person".to_owned(),
+        "Execution.TIMED_OUT" => "the execution ran into its time limit".to_owned(),
+        "States.Timeout" => "a step did not answer in time".to_owned(),
+        other => format!("a step failed with {other}"),
+    };
+    (name, if message.is_empty() { what } else { format!("{what}: {message}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caught(error: &str, cause: Option<&str>) -> (ErrorName, String) {
+        named(&Caught { error: error.into(), cause: cause.map(str::to_owned) })
+    }
+
+    #[test]
+    fn every_end_has_a_name_and_a_message() {
+        let function = r#"{"errorType":"StackFailed","errorMessage":"Queue: out of range"}"#;
+        assert_eq!(caught("StackFailed", Some(function)), (ErrorName::StackFailed, "Queue: out of range".into()));
+        assert_eq!(caught("ApprovalRejected", Some("no")), (ErrorName::ApprovalRejected, "no".into()));
+        assert_eq!(
+            caught("Execution.ABORTED", None),
+            (ErrorName::Stopped, "the execution was stopped by a person".into())
+        );
+        assert_eq!(caught("Sandbox.Timedout", Some("x")).0, ErrorName::Internal);
+        assert_eq!(caught("States.Timeout", None).0, ErrorName::StackTimedOut);
+    }
+}

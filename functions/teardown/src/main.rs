@@ -1,0 +1,19 @@
+//! `teardown`: begins to delete an environment's stack.
+
+mod teardown;
+
+use slipway_aws::store::Store;
+use slipway_aws::target::Targets;
+use slipway_handler::Settings;
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let aws = slipway_handler::aws().await;
+    let teardown = teardown::Teardown {
+        store: Store::new(&aws, Settings.table()?),
+        targets: Targets::new(&aws, Settings.external_id()?),
+    };
+    let teardown = &teardown;
+    slipway_handler::serve(|payload, now| async move { teardown.handle(slipway_handler::parse(payload)?, now).await })
+        .await
+}

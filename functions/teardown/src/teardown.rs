@@ -1,0 +1,76 @@
+//! The first of the walls before a protected stack, and then the deletion.
+
+use std::convert::Infallible;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use slipway_aws::store::Store;
+use slipway_aws::target::Targets;
+use slipway_domain::ErrorName;
+use slipway_domain::deployment::{DeploymentRef, Operation, OperationMark};
+use slipway_domain::session_policy::Purpose;
+use slipway_domain::stack_status::{Entry, StackStatus};
+use slipway_domain::stages::Refusal;
+use slipway_domain::waiting::next_wait;
+use slipway_handler::{Failure, Polled};
+
+/// What the function works with.
+pub(crate) struct Teardown {
+    pub(crate) store: Store,
+    pub(crate) targets: Targets,
+}
+
+/// What a state machine asks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Input {
+    deployment: DeploymentRef,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// There is no stack.
+    Absent,
+    /// Something else is going on with it: ask again.
+    Busy,
+    /// CloudFormation deletes it.
+    Deleting,
+}
+
+impl Teardown {
+    pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Polled<State>, Failure> {
+        let record = slipway_handler::hold(&self.store, &input.deployment, now).await?;
+        let deployment = &record.deployment;
+        if deployment.target.protected {
+            return Err(Refusal::Protected(deployment.environment.stage.clone()).into());
+        }
+        let stack = self.targets.stack(deployment, Purpose::Delete).await?;
+        let described = stack.describe(None).await?;
+        let Some(described) = described.filter(|stack| stack.status != StackStatus::DeleteComplete.as_str()) else {
+            return Ok(Polled { state: State::Absent, wait: 0 });
+        };
+        let status = StackStatus::parse(&described.status)?;
+        if status.entry(false) == Entry::Busy && status != StackStatus::DeleteInProgress {
+            let waited = now.duration_since(deployment.started_at);
+            if waited > deployment.timeout.duration() {
+                let message = format!("the stack {} has been {status} for {waited:#}", deployment.stack_name);
+                return Err(Failure::new(ErrorName::StackBusy, message));
+            }
+            return Ok(Polled {
+                state: State::Busy,
+                wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None),
+            });
+        }
+        let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: now };
+        let marked = self.store.update_deployment(&deployment.environment, &deployment.id, |current| {
+            let mut current = current.cloned().unwrap_or_else(|| record.clone());
+            current.operation = current.operation.or_else(|| Some(mark.clone()));
+            Ok::<_, Infallible>(current)
+        });
+        marked.await?;
+        stack.delete(&described.id, &deployment.id.request_token(Operation::Delete)).await?;
+        Ok(Polled { state: State::Deleting, wait: 0 })
+    }
+}
