@@ -267,7 +267,8 @@ impl Stack {
     /// # Errors
     /// [`AwsError`].
     pub async fn execute(&self, change_set_arn: &str, token: &str) -> Result<(), AwsError> {
-        let request = self.client.execute_change_set().change_set_name(change_set_arn).client_request_token(token);
+        let request = self.client.execute_change_set().stack_name(self.name.as_str()).change_set_name(change_set_arn);
+        let request = request.client_request_token(token);
         request.send().await.map(drop).map_err(|error| sort("cloudformation:ExecuteChangeSet", &error))
     }
 
@@ -276,7 +277,8 @@ impl Stack {
     /// # Errors
     /// [`AwsError`].
     pub async fn delete_change_set(&self, change_set_arn: &str) -> Result<(), AwsError> {
-        let sent = self.client.delete_change_set().change_set_name(change_set_arn).send().await;
+        let sent =
+            self.client.delete_change_set().stack_name(self.name.as_str()).change_set_name(change_set_arn).send().await;
         match sent.map_err(|error| sort("cloudformation:DeleteChangeSet", &error)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == Kind::NotFound => Ok(()),

@@ -159,7 +159,11 @@ always! {
 
 impl From<BundleError> for Failure {
     fn from(error: BundleError) -> Self {
-        let name = if matches!(error, BundleError::TemplateMissing) { ErrorName::TemplateInvalid } else { ErrorName::BundleInvalid };
+        let name = if matches!(error, BundleError::TemplateMissing) {
+            ErrorName::TemplateInvalid
+        } else {
+            ErrorName::BundleInvalid
+        };
         Self::new(name, error.to_string())
     }
 }

@@ -1,0 +1,254 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER: &str = "\
+Exit codes:
+    0  as asked: the stack is live, the environment is gone, the decision is recorded
+    1  it failed; the last lines say why, and what to do next
+    2  the command line, the environment or a file of settings is wrong
+    3  refused: NotAllowed, StageProtected, UnknownStage or InvalidToken
+    4  with --no-wait: the deployment awaits a person's approval
+  130  interrupted: the deployment goes on, and the last line says how to follow it again
+  143  the same, by SIGTERM
+
+Settings come from flags, then from the environment, then from GitLab's predefined variables:
+  SLIPWAY_STAGE                the stage
+  SLIPWAY_APPLICATION          the application            (CI_PROJECT_NAME)
+  SLIPWAY_ENVIRONMENT          the environment            (CI_ENVIRONMENT_NAME, else the stage)
+  SLIPWAY_API                  name or ARN of the control plane's function `api`
+  SLIPWAY_ROLE_ARN             the role to assume with the job's ID token
+  SLIPWAY_ID_TOKEN             the job's ID token: from `id_tokens:`, never on the command line
+  SLIPWAY_TEMPLATE, SLIPWAY_CONFIG_FILE, SLIPWAY_CONFIG_ENV, SLIPWAY_PARAMETER_OVERRIDES, SLIPWAY_TAGS,
+  SLIPWAY_CAPABILITIES, SLIPWAY_EXPIRES_IN, SLIPWAY_DOTENV   as the flags of `slipway deploy`
+  AWS_REGION                   the control plane's region (else that of an ARN in SLIPWAY_API)
+  NO_COLOR                     no progress line on a terminal
+  SLIPWAY_POLL_MILLIS          how often to look, in milliseconds, where 2 s to 10 s is too slow
+  SLIPWAY_CONNECT_TO           for tests: host:port of this machine that answers for the approval link, by plain HTTP";
+
+/// Launches SAM applications into AWS accounts from GitLab.
+#[derive(Debug, Parser)]
+#[command(name = "slipway", version, about, after_help = AFTER, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print one JSON document at the end on stdout; everything else goes to stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bundle what a template references, and make it live in an environment
+    #[command(after_help = "\
+Examples:
+  slipway deploy --stage dev --environment review/feature-x
+  slipway deploy --stage staging --template .aws-sam/build/template.yaml --parameter-overrides Size=2 Motto='to the sea'
+  slipway deploy --stage prod --until approval      # ends green once a person is asked
+
+samconfig.toml: parameter_overrides, tags and capabilities of [<config env>.deploy.parameters] are used; flags and
+environment variables win over it.")]
+    Deploy(Deploy),
+    /// Delete an environment with its stack
+    #[command(after_help = "Example:\n  slipway teardown --stage dev --environment review/feature-x")]
+    Teardown(Teardown),
+    /// Show an environment and its last deployment
+    #[command(after_help = "Example:\n  slipway status --stage prod --json")]
+    Status(Status),
+    /// Follow a deployment to its end: the environment's last one, or an execution
+    #[command(after_help = "\
+Examples:
+  slipway follow --stage prod
+  slipway follow --stage dev --environment review/x --execution arn:aws:states:eu-central-1:999999999999:execution:…")]
+    Follow(Follow),
+    /// Approve the change set that a deployment waits with
+    #[command(after_help = "\
+Examples:
+  slipway approve --stage prod --reason 'reviewed in !42' --follow
+  slipway approve --url https://…/a/…")]
+    Approve(Decide),
+    /// Reject the change set that a deployment waits with
+    #[command(after_help = "Example:\n  slipway reject --stage prod --reason 'wait for the release notes'")]
+    Reject(Decide),
+}
+
+/// Who asks, and whom.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Connection {
+    /// Name or ARN of the control plane's function `api` (SLIPWAY_API)
+    #[arg(long, value_name = "FUNCTION", help_heading = "Connection")]
+    pub(crate) api: Option<String>,
+    /// The role to assume with the ID token; without it, AWS credentials are looked for in the usual places (SLIPWAY_ROLE_ARN)
+    #[arg(long, value_name = "ARN", help_heading = "Connection")]
+    pub(crate) role_arn: Option<String>,
+    /// A file with the GitLab ID token, instead of the variable SLIPWAY_ID_TOKEN
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) id_token_file: Option<PathBuf>,
+}
+
+/// Which environment.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Where {
+    /// The stage: an account and a policy, as the platform team configured them (SLIPWAY_STAGE)
+    #[arg(long, value_name = "NAME", help_heading = "Where")]
+    pub(crate) stage: Option<String>,
+    /// The application: one template of the project (SLIPWAY_APPLICATION; CI_PROJECT_NAME)
+    #[arg(long, value_name = "NAME", help_heading = "Where")]
+    pub(crate) application: Option<String>,
+    /// The environment: one live copy of the application (SLIPWAY_ENVIRONMENT; CI_ENVIRONMENT_NAME, else the stage)
+    #[arg(long, value_name = "NAME", help_heading = "Where")]
+    pub(crate) environment: Option<String>,
+}
+
+/// Until when a deployment is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Until {
+    /// To its end.
+    #[default]
+    End,
+    /// Until it awaits a person's approval, or ends.
+    Approval,
+}
+
+/// How a deployment is followed.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Following {
+    /// Stop following, with exit code 0, once the deployment awaits a person's approval
+    #[arg(long, value_enum, default_value = "end", value_name = "WHEN")]
+    pub(crate) until: Until,
+    /// Like --until approval, with exit code 4, to tell it from a stack that is live
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Where to write the environment's URL and outputs for later jobs (SLIPWAY_DOTENV, default: slipway.env)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dotenv: Option<PathBuf>,
+}
+
+/// `slipway deploy`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Deploy {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) following: Following,
+    /// The template (default: .aws-sam/build/template.yaml if it exists, else template.yaml, .yml or .json)
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub(crate) template: Option<PathBuf>,
+    /// The file with the parameters of each stage (default: samconfig.toml, if it exists)
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// The section of that file (default: the stage's name)
+    #[arg(long, value_name = "NAME", help_heading = "What")]
+    pub(crate) config_env: Option<String>,
+    /// Parameters of the template
+    #[arg(long, num_args = 1.., value_name = "NAME=VALUE", help_heading = "What")]
+    pub(crate) parameter_overrides: Vec<String>,
+    /// Tags of the stack
+    #[arg(long, num_args = 1.., value_name = "KEY=VALUE", help_heading = "What")]
+    pub(crate) tags: Vec<String>,
+    /// What the template may do only when asked for by name
+    #[arg(long, num_args = 1.., value_name = "CAPABILITY", help_heading = "What")]
+    pub(crate) capabilities: Vec<String>,
+    /// When the environment expires after this deployment: 12h, 7d (default: the stage's)
+    #[arg(long, value_name = "SPAN", help_heading = "What")]
+    pub(crate) expires_in: Option<String>,
+    /// The job's name: the same job of the same pipeline joins its own deployment (CI_JOB_NAME, default: manual)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Return once the deployment is started
+    #[arg(long, conflicts_with_all = ["until", "no_wait"])]
+    pub(crate) no_follow: bool,
+}
+
+/// `slipway teardown`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Teardown {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The job's name: the same job of the same pipeline joins its own teardown (CI_JOB_NAME, default: manual)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Return once the teardown is started
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+}
+
+/// `slipway status`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// `slipway follow`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Follow {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) following: Following,
+    /// The execution to follow (default: the environment's last deployment)
+    #[arg(long, value_name = "ARN")]
+    pub(crate) execution: Option<String>,
+}
+
+/// `slipway approve` and `slipway reject`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Decide {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The approval's link (default: that of the environment's waiting deployment)
+    #[arg(long, value_name = "LINK")]
+    pub(crate) url: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Follow the deployment to its end afterwards
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_explained() {
+        Cli::command().debug_assert();
+        let help = Cli::command().render_long_help().to_string();
+        for text in ["Exit codes", "SLIPWAY_STAGE", "SLIPWAY_API", "deploy", "teardown", "approve"] {
+            assert!(help.contains(text), "{text}: {help}");
+        }
+    }
+
+    #[test]
+    fn lists_take_several_values() {
+        let cli =
+            Cli::try_parse_from(["slipway", "deploy", "--parameter-overrides", "A=1", "B=x y", "--json"]).unwrap();
+        assert!(cli.json);
+        let Command::Deploy(deploy) = cli.command else { unreachable!() };
+        assert_eq!(deploy.parameter_overrides, ["A=1", "B=x y"]);
+    }
+
+    #[test]
+    fn a_token_is_never_taken_from_the_command_line() {
+        assert!(Cli::try_parse_from(["slipway", "status", "--id-token", "x"]).is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! The bundle: reading what the template references, and sending it if it is not there.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, Client, StatusCode};
+use slipway_bundle::{BundleError, Limits, Tree};
+use slipway_domain::ErrorName;
+use slipway_domain::names::Digest;
+use slipway_domain::protocol::{MAX_BUNDLE_BYTES, Upload};
+use slipway_template::Template;
+use tempfile::NamedTempFile;
+
+use crate::error::CliError;
+use crate::http;
+
+/// How often an upload is tried.
+const TRIES: u32 = 3;
+/// Where `sam build` leaves the template.
+const BUILT: &str = ".aws-sam/build/template.yaml";
+const NAMES: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
+
+/// What is deployed.
+pub(crate) struct Bundle {
+    /// Its address.
+    pub(crate) digest: Digest,
+    tree: Tree,
+}
+
+/// The template, if it is not named: what `sam build` made, else the source.
+pub(crate) fn template(named: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    let found = named.or_else(|| std::iter::once(BUILT).chain(NAMES).map(PathBuf::from).find(|path| path.is_file()));
+    found.ok_or_else(|| {
+        CliError::Usage(format!(
+            "there is no template here: looked for {BUILT} and {}; use --template",
+            NAMES.join(", ")
+        ))
+    })
+}
+
+fn invalid(error: &BundleError) -> CliError {
+    CliError::named(ErrorName::BundleInvalid, error.to_string())
+}
+
+impl Bundle {
+    /// Reads the template and every file that it references. It takes a while, and all cores.
+    pub(crate) fn read(template: &Path) -> Result<Self, CliError> {
+        let what = || format!("reading the template {}", template.display());
+        let source = std::fs::read(template).map_err(|error| CliError::Usage(format!("{}: {error}", what())))?;
+        let faulty = |error| CliError::named(ErrorName::TemplateInvalid, format!("{}: {error}", template.display()));
+        let references = Template::parse(&source).and_then(|parsed| parsed.references()).map_err(faulty)?;
+        let paths: Vec<String> = references.into_iter().map(|reference| reference.path).collect();
+        let root = match template.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(_) | None => Path::new("."),
+        };
+        let tree = Tree::read(root, &source, &paths, &Limits::default()).map_err(|error| invalid(&error))?;
+        let digest = Digest::new(tree.digest().as_str())
+            .map_err(|error| CliError::named(ErrorName::Internal, error.to_string()))?;
+        Ok(Self { digest, tree })
+    }
+
+    /// How many files it has.
+    pub(crate) fn files(&self) -> usize {
+        self.tree.entries().len()
+    }
+
+    /// How many bytes they have, not compressed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tree.total_bytes()
+    }
+
+    /// Writes the zip to a file that goes when it is dropped. It takes a while, and all cores.
+    pub(crate) fn zip(&self) -> Result<Zip, CliError> {
+        let file = NamedTempFile::new().map_err(|error| CliError::local("making a temporary file", error))?;
+        let bytes = self.tree.write_zip(file.as_file()).map_err(|error| invalid(&error))?;
+        if bytes > MAX_BUNDLE_BYTES {
+            let message = format!("the bundle has {bytes} bytes; the limit is {MAX_BUNDLE_BYTES}");
+            return Err(CliError::named(ErrorName::BundleInvalid, message));
+        }
+        Ok(Zip { file, bytes })
+    }
+}
+
+/// A written bundle.
+pub(crate) struct Zip {
+    file: NamedTempFile,
+    /// Its size.
+    pub(crate) bytes: u64,
+}
+
+impl Zip {
+    /// Sends it. The URL is a right to upload, and is in no message.
+    pub(crate) async fn send(&self, client: &Client, upload: &Upload) -> Result<(), CliError> {
+        let mut delay = Duration::from_millis(500);
+        let mut tried = 1;
+        loop {
+            match self.try_send(client, upload).await {
+                Err(error) if error.is_transient() && tried < TRIES => {
+                    tokio::time::sleep(delay).await;
+                    delay *= 4;
+                    tried += 1;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn try_send(&self, client: &Client, upload: &Upload) -> Result<(), CliError> {
+        let file: File = self.file.reopen().map_err(|error| CliError::local("reading the bundle", error))?;
+        let mut request = client.put(&upload.url).body(Body::from(tokio::fs::File::from_std(file)));
+        for (name, value) in &upload.headers {
+            request = request.header(name, value);
+        }
+        // S3 takes no body of unknown length.
+        if !upload.headers.keys().any(|name| name.eq_ignore_ascii_case("content-length")) {
+            request = request.header(CONTENT_LENGTH, self.bytes);
+        }
+        let failed = |message: String, transient| CliError::Remote {
+            call: "uploading the bundle",
+            code: String::new(),
+            message,
+            transient,
+        };
+        let answer = request.send().await.map_err(|error| failed(http::why(error), true))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let transient = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let body = answer.text().await.unwrap_or_default();
+        Err(failed(format!("S3 answered {status} {}", s3_code(&body)), transient))
+    }
+}
+
+/// The error's code in S3's XML. The rest of it repeats what was signed.
+fn s3_code(body: &str) -> &str {
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    code.unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str =
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: src/\n";
+
+    #[test]
+    fn only_what_the_template_references_is_bundled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("template.yaml");
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        std::fs::write(folder.path().join("src/app.py"), "x").unwrap();
+        std::fs::write(folder.path().join("secret.txt"), "y").unwrap();
+        std::fs::write(&path, TEMPLATE).unwrap();
+        let bundle = Bundle::read(&path).unwrap();
+        assert_eq!(bundle.files(), 2);
+        let zip = bundle.zip().unwrap();
+        assert_eq!(zip.bytes, zip.file.as_file().metadata().unwrap().len());
+        assert_eq!(Bundle::read(&path).unwrap().digest, bundle.digest);
+    }
+
+    #[test]
+    fn what_cannot_be_bundled_has_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("template.yaml");
+        let fails = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Bundle::read(&path).err().unwrap().name()
+        };
+        assert_eq!(fails("a: ["), Some(ErrorName::TemplateInvalid));
+        assert_eq!(fails(TEMPLATE), Some(ErrorName::BundleInvalid));
+        assert_eq!(Bundle::read(&folder.path().join("none.yaml")).err().unwrap().exit_code(), 2);
+    }
+
+    #[test]
+    fn only_the_code_of_s3s_answer_is_shown() {
+        assert_eq!(s3_code("<Error><Code>AccessDenied</Code><Signature>abc</Signature></Error>"), "AccessDenied");
+        assert_eq!(s3_code("<html>"), "");
+    }
+}

@@ -1,0 +1,379 @@
+//! The commands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use slipway_domain::ErrorName;
+use slipway_domain::deployment::Action;
+use slipway_domain::names::Digest;
+use slipway_domain::protocol::{Admitted, DeployRequest, On, Status, TeardownRequest};
+
+use crate::Again;
+use crate::api::Api;
+use crate::approve::{self, Decided, Decision};
+use crate::args::{Command, Connection, Decide, Deploy, Follow, Teardown, Where};
+use crate::bundle::{self, Bundle};
+use crate::console::Console;
+use crate::dotenv::{self, Facts};
+use crate::error::CliError;
+use crate::execution::{Executions, How, Running};
+use crate::follow::{Followed, Session, follow};
+use crate::http;
+use crate::report::{Ended, Report, print_outputs};
+use crate::settings::{self, Env, Secret, Stop, TokenSource};
+
+/// Runs a command. Gives its exit code.
+pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    match command {
+        Command::Deploy(flags) => deploy(flags, env, console, again).await,
+        Command::Teardown(flags) => teardown(flags, env, console, again).await,
+        Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
+        Command::Follow(flags) => follow_again(flags, env, console, again).await,
+        Command::Approve(flags) => decide(flags, Decision::Approve, env, console, again).await,
+        Command::Reject(flags) => decide(flags, Decision::Reject, env, console, again).await,
+    }
+}
+
+fn token(flags: &Connection, env: &Env) -> Result<Secret, CliError> {
+    match settings::token(flags, env)? {
+        TokenSource::Value(token) => Ok(token),
+        TokenSource::File(path) => match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(CliError::Usage(format!("{} is empty", path.display()))),
+            Ok(text) => Ok(Secret(text.trim().to_owned())),
+            Err(error) => Err(CliError::Usage(format!("reading the ID token {}: {error}", path.display()))),
+        },
+    }
+}
+
+async fn session(on: On, flags: &Connection, env: &Env) -> Result<Session, CliError> {
+    let plane = settings::control_plane(flags, env)?;
+    let pace = settings::pace(env)?;
+    let token = token(flags, env)?;
+    let config = crate::aws::config(&plane, &token).await?;
+    let api = Api::new(&config, &plane.api, token);
+    Ok(Session { api, executions: Executions::new(&config), on, pace })
+}
+
+async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    let on = settings::on(&flags.at, env)?;
+    let (config_file, is_named) = settings::config_file(flags, env);
+    let config = config_text(&config_file, is_named)?;
+    let wanted = settings::wanted(flags, env, &on.stage, config.as_deref())?;
+    let template = bundle::template(settings::template(flags, env))?;
+    let session = session(on, &flags.connection, env).await?;
+    let job = settings::job(flags.job.as_ref(), env);
+
+    console.progress("reading what the template references");
+    let shown = template.display().to_string();
+    let bundle = Arc::new(aside(move || Bundle::read(&template)).await?);
+    let short: String = bundle.digest.as_str().chars().take(12).collect();
+    console.line(&format!("Bundle {short}: {} files, {} of {shown}", bundle.files(), size(bundle.bytes())));
+    let request = DeployRequest {
+        on: session.on.clone(),
+        job: job.clone(),
+        // How long the zip is, nobody knows before it is made, and it is only made if it is to be sent.
+        bundle_bytes: bundle.bytes(),
+        launch: wanted.launch(bundle.digest.clone()),
+    };
+    let admitted = admit(&session, console, &bundle, request).await?;
+    let release = Some(bundle.digest.clone());
+    let running = start(&session, console, &admitted, &job, release.as_ref()).await?;
+    let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
+    if flags.no_follow {
+        return Ok(started(&session, console, &running, again));
+    }
+    let stop = settings::stop(&flags.following);
+    let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
+    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+}
+
+fn config_text(path: &Path, is_named: bool) -> Result<Option<String>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Ok(None),
+        Err(error) => Err(CliError::Usage(format!("reading {}: {error}", path.display()))),
+    }
+}
+
+/// Runs what keeps a core busy where Ctrl-C is still heard.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, CliError> + Send + 'static) -> Result<T, CliError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(CliError::local("bundling", error)),
+    }
+}
+
+/// Asks for admission, and sends the bundle if it is not there.
+async fn admit(
+    session: &Session,
+    console: &Console,
+    bundle: &Arc<Bundle>,
+    request: DeployRequest,
+) -> Result<Admitted, CliError> {
+    console.progress("asking for admission");
+    let admitted = session.api.deploy(request.clone()).await?;
+    if admitted.upload.is_none() {
+        console.line("It was sent before: nothing to upload.");
+        return Ok(admitted);
+    }
+    console.progress("deflating");
+    let to_zip = Arc::clone(bundle);
+    let zip = aside(move || to_zip.zip()).await?;
+    // An upload is for exactly so many bytes: the same question, now that they are known, is the same admission.
+    let admitted = session.api.deploy(DeployRequest { bundle_bytes: zip.bytes, ..request }).await?;
+    if let Some(upload) = &admitted.upload {
+        console.progress("uploading");
+        zip.send(&http::client()?, upload).await?;
+        console.line(&format!("Uploaded {}.", size(zip.bytes)));
+    }
+    Ok(admitted)
+}
+
+async fn start(
+    session: &Session,
+    console: &Console,
+    admitted: &Admitted,
+    job: &str,
+    release: Option<&Digest>,
+) -> Result<Running, CliError> {
+    console.progress("starting");
+    let running = session.executions.start_or_join(&session.api, &session.on, admitted, job, release).await?;
+    let name = &admitted.environment;
+    let what = match admitted.action {
+        Action::Deploy => "deployment",
+        Action::Teardown => "teardown",
+    };
+    console.line(&match running.how {
+        How::Started => format!("Started the {what} of {name}."),
+        How::Joined => format!("Joined the running {what} of an earlier try: {name}."),
+        How::Done => format!("An earlier try of this job did it: the {what} of {name}."),
+    });
+    Ok(running)
+}
+
+fn started(session: &Session, console: &Console, running: &Running, again: &Again) -> u8 {
+    console.done();
+    let report = Report::bare(Ended::Started, &session.on, Some(&running.arn));
+    report.print(console);
+    if let Some(command) = again.get() {
+        console.line(&format!("To follow it: {command}"));
+    }
+    console.document(&report);
+    report.exit_code()
+}
+
+/// Prints and writes down how it ended.
+fn finish(report: &Report, stop: Stop, console: &Console, dotenv: Option<&Path>) -> Result<u8, CliError> {
+    let tells = matches!(report.result, Ended::Succeeded | Ended::NoChanges | Ended::AwaitingApproval);
+    if let Some(path) = dotenv.filter(|_| tells) {
+        write_dotenv(path, report, console)?;
+    }
+    report.print(console);
+    console.document(report);
+    Ok(match (stop, report.result) {
+        (Stop::Approval(code), Ended::AwaitingApproval) => code,
+        (Stop::Approval(_) | Stop::End, _) => report.exit_code(),
+    })
+}
+
+fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), CliError> {
+    let facts = Facts {
+        url: report.url.as_deref(),
+        deployment: report.deployment.as_deref(),
+        stack: report.stack.as_deref(),
+        outputs: &report.outputs,
+    };
+    let dotenv = dotenv::render(facts);
+    dotenv.notes.iter().for_each(|note| console.line(note));
+    std::fs::write(path, dotenv.text).map_err(|error| CliError::local(format!("writing {}", path.display()), error))
+}
+
+async fn teardown(flags: &Teardown, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    let job = settings::job(flags.job.as_ref(), env);
+    let admitted = session.api.teardown(TeardownRequest { on: session.on.clone(), job: job.clone() }).await?;
+    let running = start(&session, console, &admitted, &job, None).await?;
+    let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
+    if flags.no_follow {
+        return Ok(started(&session, console, &running, again));
+    }
+    let report = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
+    finish(&report, Stop::End, console, None)
+}
+
+async fn follow_again(flags: &Follow, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    let _ = again.set(follow_command(&session.on, &flags.connection, flags.execution.as_deref()));
+    let what = flags.execution.clone().map_or(Followed::Last, Followed::Execution);
+    let stop = settings::stop(&flags.following);
+    let report = follow(&session, console, what, stop).await?;
+    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+}
+
+async fn status(at: &Where, connection: &Connection, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let session = session(settings::on(at, env)?, connection, env).await?;
+    let status = session.api.status_patiently(&session.on).await?;
+    console.line(&format!("{}: {}", status.environment, status.state.as_str()));
+    for (what, value) in [
+        ("stack", Some(status.stack_name.to_string())),
+        ("release", status.release.as_ref().map(ToString::to_string)),
+        ("commit", status.commit.clone()),
+        ("url", status.url.clone()),
+        ("expires", status.expires_at.map(|at| at.to_string())),
+    ] {
+        if let Some(value) = value {
+            console.line(&format!("  {what:<8}  {value}"));
+        }
+    }
+    print_outputs(console, &status.outputs);
+    print_deployment(&status, console);
+    console.document(&status);
+    Ok(0)
+}
+
+fn print_deployment(status: &Status, console: &Console) {
+    let Some(deployment) = &status.deployment else { return };
+    console.line(&format!("Last deployment {} ({})", deployment.id, deployment.action.as_str()));
+    console.line(&format!("  account   {}", deployment.account));
+    console.line(&format!("  began     {}", deployment.started_at));
+    if let Some(stack_status) = &deployment.stack_status {
+        console.line(&format!("  stack     {stack_status}"));
+    }
+    match &deployment.outcome {
+        Some(outcome) => {
+            let ending = serde_json::to_value(outcome.ending).unwrap_or_default();
+            let name = outcome.error.map(|name| format!(": {name}")).unwrap_or_default();
+            console.line(&format!("  ended     {} {}{name}", outcome.ended_at, ending.as_str().unwrap_or_default()));
+            if let Some(message) = &outcome.message {
+                console.line(&format!("  cause     {message}"));
+            }
+        }
+        None => console.line("  ended     not yet"),
+    }
+    if let Some(link) = &deployment.approval_url {
+        if let Some(review) = &deployment.review {
+            console.line(&format!("  awaits a person's approval of {}:", review.summary()));
+            review.to_text().lines().for_each(|line| console.line(&format!("    {line}")));
+        }
+        console.line(&format!("  approve   {link}"));
+    }
+}
+
+/// The document of a decision.
+#[derive(Serialize)]
+struct DecisionDocument<'a> {
+    decision: Decision,
+    #[serde(flatten)]
+    decided: &'a Decided,
+}
+
+async fn decide(
+    flags: &Decide,
+    decision: Decision,
+    env: &Env,
+    console: &Console,
+    again: &Again,
+) -> Result<u8, CliError> {
+    // A link is enough to decide; to find it, or to follow, takes the environment.
+    let session = match &flags.url {
+        Some(_) if !flags.follow => None,
+        Some(_) | None => Some(session(settings::on(&flags.at, env)?, &flags.connection, env).await?),
+    };
+    let standing = match &session {
+        Some(session) => Some(session.api.status_patiently(&session.on).await?),
+        None => None,
+    };
+    let waiting = standing.as_ref().and_then(|status| status.deployment.as_ref());
+    let link = match (&flags.url, waiting.and_then(|waiting| waiting.approval_url.as_ref())) {
+        (Some(link), _) | (None, Some(link)) => link,
+        (None, None) => {
+            let name = standing.as_ref().map(|status| status.environment.to_string()).unwrap_or_default();
+            return Err(CliError::named(ErrorName::NotFound, format!("no deployment of {name} awaits approval")));
+        }
+    };
+    if let (None, Some(review)) = (&flags.url, waiting.and_then(|waiting| waiting.review.as_ref())) {
+        console.line(&format!("Change set: {}", review.summary()));
+        review.to_text().lines().for_each(|line| console.line(&format!("  {line}")));
+    }
+    let route = http::route(link, env.get("SLIPWAY_CONNECT_TO"))?;
+    let token = token(&flags.connection, env)?;
+    let reason = flags.reason.as_deref().unwrap_or_default();
+    let decided = approve::decide(&route, decision, &token, reason).await?;
+    console.line(&decided.message);
+    let (Some(session), Some(waiting), true) = (&session, waiting, flags.follow) else {
+        console.document(&DecisionDocument { decision, decided: &decided });
+        return Ok(0);
+    };
+    let _ = again.set(follow_command(&session.on, &flags.connection, None));
+    let report = follow(session, console, Followed::Deployment(waiting.id.clone()), Stop::End).await?;
+    finish(&report, Stop::End, console, None)
+}
+
+/// The command that follows the same deployment again.
+fn follow_command(on: &On, connection: &Connection, execution: Option<&str>) -> String {
+    let file = connection.id_token_file.as_ref().map(|path| path.display().to_string());
+    let On { application, stage, environment } = on;
+    let mut command = format!("slipway follow --application {application} --stage {stage} --environment {environment}");
+    for (flag, value) in [
+        ("--execution", execution),
+        ("--api", connection.api.as_deref()),
+        ("--role-arn", connection.role_arn.as_deref()),
+        ("--id-token-file", file.as_deref()),
+    ] {
+        if let Some(value) = value {
+            command.push_str(&format!(" {flag} {}", quoted(value)));
+        }
+    }
+    command
+}
+
+/// A value as a shell takes it.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+/// A number of bytes, for a person.
+fn size(bytes: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = KIB * 1024;
+    match bytes {
+        0..KIB => format!("{bytes} bytes"),
+        KIB..MIB => format!("{} KiB", bytes / KIB),
+        _ => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use slipway_domain::names::{ApplicationName, EnvironmentName, StageName};
+
+    use super::*;
+
+    #[test]
+    fn whoever_interrupts_learns_the_exact_command() {
+        let on = On {
+            application: ApplicationName::new("news").unwrap(),
+            stage: StageName::new("dev").unwrap(),
+            environment: EnvironmentName::new("review/x").unwrap(),
+        };
+        let connection = Connection { id_token_file: Some("a b".into()), ..Connection::default() };
+        assert_eq!(
+            follow_command(&on, &connection, Some("arn:aws:states:x:1:execution:m:n")),
+            "slipway follow --application news --stage dev --environment review/x \
+             --execution arn:aws:states:x:1:execution:m:n --id-token-file 'a b'"
+        );
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [(0, "0 bytes"), (2048, "2 KiB"), (1_600_000, "1.5 MiB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

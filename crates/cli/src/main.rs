@@ -1,0 +1,105 @@
+//! `slipway`: what a GitLab job, or a person, runs.
+
+mod api;
+mod approve;
+mod args;
+mod aws;
+mod bundle;
+mod commands;
+mod console;
+mod dotenv;
+mod error;
+mod execution;
+mod follow;
+mod http;
+mod report;
+mod samconfig;
+mod settings;
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use clap::Parser as _;
+
+use crate::console::Console;
+use crate::error::CliError;
+use crate::settings::Env;
+
+/// The command that follows what was started, for whoever interrupts us.
+pub(crate) type Again = OnceLock<String>;
+
+#[allow(clippy::disallowed_methods, reason = "settings enter here, and are passed on")]
+fn environment() -> Env {
+    let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Env(std::env::vars_os().filter_map(unicode).collect())
+}
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let env = environment();
+    let console = Console::new(cli.json, env.get("NO_COLOR").is_none());
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&console, &CliError::local("starting", error)),
+    };
+    let again = Again::new();
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = commands::run(&cli.command, &env, &console, &again) => ended,
+            code = interrupted() => {
+                console.done();
+                say_how_to_go_on(&console, &again);
+                Ok(code)
+            }
+        }
+    });
+    // What still reads or deflates files is not waited for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&console, &error),
+    }
+}
+
+fn fail(console: &Console, error: &CliError) -> ExitCode {
+    console.done();
+    console.document(&report::Failure::from(error));
+    console.error(&format!("Failed: {error}"));
+    console.error(&format!("What to do: {}", error.what_to_do()));
+    ExitCode::from(error.exit_code())
+}
+
+fn say_how_to_go_on(console: &Console, again: &Again) {
+    match again.get() {
+        Some(command) => {
+            console.error("Interrupted: the deployment goes on. To follow it again:");
+            console.error(&format!("  {command}"));
+        }
+        None => console.error("Interrupted before there was anything to follow; `slipway status` shows what there is."),
+    }
+}
+
+/// Waits for Ctrl-C, or for the end that a runner announces. Gives the exit code.
+#[cfg(unix)]
+async fn interrupted() -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        },
+        // Without handlers, the signals end us as they do any program.
+        (Err(_), _) | (_, Err(_)) => std::future::pending().await,
+    }
+}
+
+/// Waits for Ctrl-C. Gives the exit code.
+#[cfg(not(unix))]
+async fn interrupted() -> u8 {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => 130,
+        Err(_) => std::future::pending().await,
+    }
+}
