@@ -1,0 +1,415 @@
+//! What the end-to-end tests stand on: Slipway on the embedded AWS, started once for each test binary, and the few things
+//! that a job, a person and an operator do to it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::Cursor;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_sdk_sfn::types::ExecutionStatus;
+use serde_json::{Value, json};
+use slipway_bundle::{Limits, Tree};
+use slipway_domain::admission::MAX_ATTEMPT;
+use slipway_domain::deployment::{Launch, execution_name};
+use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
+use slipway_domain::protocol::{
+    Admitted, Ask, DeployRequest, ExecutionInput, On, Request, Status, StatusRequest, TeardownRequest,
+};
+use slipway_domain::stages::Capability;
+use slipway_local::control_plane::{self, ControlPlane};
+use slipway_local::emulator::Options;
+use slipway_local::job::NewsJob;
+use slipway_local::{TOOLING, functions};
+
+/// How long anything may take here before a test gives up: the machines are slow when all cores are busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
+static WORLD: LazyLock<World> = LazyLock::new(|| RUNTIME.block_on(World::start(Some(0.05))));
+
+/// Runs `test` in the binary's one world.
+pub fn in_world<F: Future<Output = ()>>(test: impl FnOnce(&'static World) -> F) {
+    let world = &*WORLD;
+    RUNTIME.block_on(test(world));
+}
+
+/// Slipway on the embedded AWS.
+pub struct World {
+    /// The control plane.
+    pub control_plane: ControlPlane,
+    lambda: aws_sdk_lambda::Client,
+    /// Step Functions of the control plane's account, with all rights.
+    pub machines: aws_sdk_sfn::Client,
+    /// S3 likewise.
+    pub s3: aws_sdk_s3::Client,
+    /// DynamoDB likewise.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+}
+
+/// An error as a function, or a state machine, gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its name.
+    pub name: String,
+    /// Its message.
+    pub message: String,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its ARN.
+    pub arn: String,
+    /// `SUCCEEDED`, `FAILED`, …
+    pub status: String,
+    /// The error's name, if it failed.
+    pub error: String,
+    /// The cause, if it failed.
+    pub cause: String,
+}
+
+/// A number that no other test of this binary gets: for pipelines and names.
+#[must_use]
+pub fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(5000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Where a deployment of the test application goes.
+#[must_use]
+pub fn on(stage: &str, environment: &str) -> On {
+    On {
+        application: ApplicationName::new("tiny").unwrap(),
+        stage: StageName::new(stage).unwrap(),
+        environment: EnvironmentName::new(environment).unwrap(),
+    }
+}
+
+/// A template that CloudFormation makes a stack of at once; `text` makes it another one.
+#[must_use]
+pub fn tiny(text: &str) -> String {
+    format!(
+        "Parameters:\n  Size: {{Type: String, Default: small}}\nResources:\n  Setting:\n    Type: AWS::SSM::Parameter\n    \
+         Properties: {{Type: String, Value: {text}}}\nOutputs:\n  Url: {{Value: !Sub 'https://example.com/${{Setting}}'}}\n"
+    )
+}
+
+/// A template whose stack fails: its second parameter has the name of the first.
+#[must_use]
+pub fn failing(name: &str) -> String {
+    format!(
+        "Resources:\n  First:\n    Type: AWS::SSM::Parameter\n    Properties: {{Name: {name}, Type: String, Value: a}}\n  Second:\n    \
+         Type: AWS::SSM::Parameter\n    DependsOn: First\n    Properties: {{Name: {name}, Type: String, Value: b}}\n"
+    )
+}
+
+/// A bundle of a template alone: its digest and its zip.
+#[must_use]
+pub fn bundle(template: &str) -> (Digest, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Tree::read(folder.path(), template.as_bytes(), &[], &Limits::default()).unwrap();
+    let mut zip = Cursor::new(Vec::new());
+    tree.write_zip(&mut zip).unwrap();
+    (Digest::new(tree.digest().as_str()).unwrap(), zip.into_inner())
+}
+
+/// What launches the bundle `digest`.
+#[must_use]
+pub fn launch(digest: &Digest) -> Launch {
+    Launch {
+        bundle: digest.clone(),
+        parameters: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        capabilities: vec![Capability::Iam, Capability::NamedIam],
+        expires_in: None,
+    }
+}
+
+/// The same with a parameter.
+#[must_use]
+pub fn with_parameter(mut launch: Launch, name: &str, value: &str) -> Launch {
+    launch.parameters.insert(ParameterName::new(name).unwrap(), value.to_owned());
+    launch
+}
+
+/// A job of `group/news` on `branch`, in a pipeline of its own.
+#[must_use]
+pub fn job(name: &str, branch: &str) -> NewsJob {
+    NewsJob::new(name, branch, unique())
+}
+
+impl World {
+    /// Starts one. `wait_scale` shortens the machines' waits.
+    pub async fn start(wait_scale: Option<f64>) -> Self {
+        let built = functions::build_functions().unwrap();
+        let options = Options { wait_scale, ..Options::default() };
+        let control_plane = ControlPlane::start(options, &built, &control_plane::stages(), |_| {}).await.unwrap();
+        let tooling = control_plane.emulator.sdk_config(TOOLING);
+        Self {
+            lambda: aws_sdk_lambda::Client::new(&tooling),
+            machines: aws_sdk_sfn::Client::new(&tooling),
+            s3: aws_sdk_s3::Client::new(&tooling),
+            dynamodb: aws_sdk_dynamodb::Client::new(&tooling),
+            control_plane,
+        }
+    }
+
+    /// A CloudFormation client in `account`, with all rights.
+    #[must_use]
+    pub fn cloudformation(&self, account: &str) -> aws_sdk_cloudformation::Client {
+        aws_sdk_cloudformation::Client::new(&self.control_plane.emulator.sdk_config(account))
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        self.control_plane.output("BucketName")
+    }
+
+    /// A token for `job`.
+    #[must_use]
+    pub fn token(&self, job: &NewsJob) -> String {
+        self.control_plane.gitlab.token(&job.job).unwrap()
+    }
+
+    /// Invokes a function with any payload.
+    ///
+    /// # Errors
+    /// [`Refused`], when the function fails.
+    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Refused> {
+        let blob = aws_sdk_lambda::primitives::Blob::new(payload.to_string());
+        let answer = self.lambda.invoke().function_name(function).payload(blob).send().await.unwrap();
+        let body: Value = serde_json::from_slice(answer.payload().unwrap().as_ref()).unwrap();
+        match answer.function_error() {
+            None => Ok(body),
+            Some(_) => {
+                let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+                Err(Refused { name: text("errorType"), message: text("errorMessage") })
+            }
+        }
+    }
+
+    /// Asks `api`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn ask(&self, token: &str, ask: Ask) -> Result<Value, Refused> {
+        let request = Request { id_token: token.to_owned(), ask };
+        self.invoke(self.control_plane.output("ApiFunction"), &serde_json::to_value(request).unwrap()).await
+    }
+
+    /// Asks to deploy.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn admit(&self, job: &NewsJob, on: &On, launch: Launch, bytes: usize) -> Result<Admitted, Refused> {
+        let request = DeployRequest { on: on.clone(), job: job.name.clone(), bundle_bytes: bytes as u64, launch };
+        let answer = self.ask(&self.token(job), Ask::Deploy(request)).await?;
+        Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// Uploads a bundle where an admission says, if it says so.
+    pub async fn upload(&self, admitted: &Admitted, zip: Vec<u8>) {
+        let Some(upload) = &admitted.upload else { return };
+        let request = upload.headers.iter().fold(reqwest::Client::new().put(&upload.url), |request, (name, value)| {
+            if name == "content-length" || name == "host" { request } else { request.header(name, value) }
+        });
+        let answer = request.body(zip).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await.unwrap());
+    }
+
+    /// Starts what was admitted, as a job's try number `attempt`: its ARN, or nothing when one of that name ran before.
+    pub async fn start_attempt(&self, admitted: &Admitted, job: &NewsJob, attempt: u32) -> Option<String> {
+        let name = execution_name(admitted.action, &admitted.environment, admitted.pipeline_id, &job.name, attempt);
+        let input = ExecutionInput { admission: admitted.admission.clone(), attempt };
+        let input = serde_json::to_string(&input).unwrap();
+        let request = self.machines.start_execution().state_machine_arn(&admitted.state_machine_arn);
+        request.name(name).input(input).send().await.ok().map(|started| started.execution_arn)
+    }
+
+    /// Starts what was admitted, as the first try of it that never ran: its ARN.
+    pub async fn start_admitted(&self, admitted: &Admitted, job: &NewsJob) -> String {
+        for attempt in 1..=MAX_ATTEMPT {
+            if let Some(arn) = self.start_attempt(admitted, job, attempt).await {
+                return arn;
+            }
+        }
+        panic!("no attempt is left");
+    }
+
+    /// Admits, uploads and starts a deployment of `template`: the execution's ARN.
+    pub async fn begin(&self, job: &NewsJob, on: &On, template: &str) -> String {
+        let (digest, zip) = bundle(template);
+        self.begin_launch(job, on, launch(&digest), zip).await
+    }
+
+    /// The same for anything that can be launched.
+    pub async fn begin_launch(&self, job: &NewsJob, on: &On, launch: Launch, zip: Vec<u8>) -> String {
+        let admitted = self.admit(job, on, launch, zip.len()).await.unwrap();
+        self.upload(&admitted, zip).await;
+        self.start_admitted(&admitted, job).await
+    }
+
+    /// Deploys `template`, to the end.
+    pub async fn deploy(&self, job: &NewsJob, on: &On, template: &str) -> Ended {
+        let arn = self.begin(job, on, template).await;
+        self.end(&arn).await
+    }
+
+    /// Tears an environment down, to the end.
+    pub async fn teardown(&self, job: &NewsJob, on: &On) -> Ended {
+        let request = TeardownRequest { on: on.clone(), job: job.name.clone() };
+        let admitted = self.ask(&self.token(job), Ask::Teardown(request)).await.unwrap();
+        let arn = self.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
+        self.end(&arn).await
+    }
+
+    /// Waits for an execution's end.
+    pub async fn end(&self, arn: &str) -> Ended {
+        let began = Instant::now();
+        loop {
+            let found = self.machines.describe_execution().execution_arn(arn).send().await.unwrap();
+            if *found.status() != ExecutionStatus::Running {
+                return Ended {
+                    arn: arn.to_owned(),
+                    status: found.status().as_str().to_owned(),
+                    error: found.error().unwrap_or_default().to_owned(),
+                    cause: found.cause().unwrap_or_default().to_owned(),
+                };
+            }
+            assert!(began.elapsed() < PATIENCE, "{arn} runs on and on");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How an environment, and its last deployment, stand.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn status(&self, job: &NewsJob, on: &On) -> Result<Status, Refused> {
+        let answer =
+            self.ask(&self.token(job), Ask::Status(StatusRequest { on: on.clone(), deployment: None })).await?;
+        Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// Waits until the last deployment of an environment has a result.
+    pub async fn settled(&self, job: &NewsJob, on: &On) -> Status {
+        self.until(job, on, |status| status.deployment.as_ref().is_some_and(|deployment| deployment.outcome.is_some()))
+            .await
+    }
+
+    /// Waits until people are asked: the link.
+    pub async fn asked(&self, job: &NewsJob, on: &On) -> String {
+        let link = |status: &Status| status.deployment.as_ref().and_then(|deployment| deployment.approval_url.clone());
+        let status = self.until(job, on, |status| link(status).is_some()).await;
+        link(&status).unwrap()
+    }
+
+    async fn until(&self, job: &NewsJob, on: &On, wanted: impl Fn(&Status) -> bool) -> Status {
+        let began = Instant::now();
+        loop {
+            match self.status(job, on).await {
+                Ok(status) if wanted(&status) => return status,
+                other => assert!(began.elapsed() < PATIENCE, "still {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The row with the sort key `sort` of an environment of project 101.
+    pub async fn row(&self, on: &On, sort: &str) -> Option<Value> {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let On { application, stage, environment } = on;
+        let partition = format!("ENV#101#{application}#{stage}#{environment}");
+        let request = self.dynamodb.get_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(partition)).key("sk", AttributeValue::S(sort.to_owned()));
+        let item = request.consistent_read(true).send().await.unwrap().item?;
+        Some(plain(&item["row"]))
+    }
+
+    /// Whether nobody has the environment's lease.
+    pub async fn lease_is_free(&self, on: &On) -> bool {
+        self.row(on, "LEASE").await.is_none_or(|lease| lease["owner"].is_null())
+    }
+
+    /// A request to a link of the function `web`: the status and the body.
+    pub async fn web(&self, method: &str, link: &str, form: &[(&str, &str)], accept: &str) -> (u16, String) {
+        let url = reqwest::Url::parse(link).unwrap();
+        let address = format!("{}{}", self.control_plane.emulator.endpoint(), url.path());
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = reqwest::Client::new().request(method.clone(), address).header("host", url.host_str().unwrap());
+        let request = request.header("accept", accept);
+        let request = if method == reqwest::Method::POST {
+            let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+            let body =
+                form.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&");
+            request.header("content-type", "application/x-www-form-urlencoded").body(body)
+        } else {
+            request
+        };
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// A decision at `link` by the person of `job`: the status and the JSON that comes back.
+    pub async fn decide(&self, link: &str, decision: &str, job: &NewsJob) -> (u16, Value) {
+        let token = self.token(job);
+        let form = [("decision", decision), ("id_token", token.as_str())];
+        let (status, body) = self.web("POST", link, &form, "application/json").await;
+        (status, serde_json::from_str(&body).unwrap_or(json!({"body": body})))
+    }
+
+    /// Writes to an environment's row behind Slipway's back: to let time pass.
+    pub async fn overdue(&self, on: &On) {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let On { application, stage, environment } = on;
+        let partition = format!("ENV#101#{application}#{stage}#{environment}");
+        let past = "2020-01-01T00:00:00Z";
+        let path = if self.row(on, "META").await.unwrap()["waiting"].is_null() {
+            "#row.expires_at"
+        } else {
+            "#row.waiting.until"
+        };
+        let path = path.replace("until", "#until");
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(partition)).key("sk", AttributeValue::S("META".into()));
+        let request = request.update_expression(format!("SET {path} = :past, due_at = :second"));
+        let request = request.expression_attribute_names("#row", "row");
+        let request =
+            if path.contains("#until") { request.expression_attribute_names("#until", "until") } else { request };
+        let request = request.expression_attribute_values(":past", AttributeValue::S(past.into()));
+        request.expression_attribute_values(":second", AttributeValue::N("1".into())).send().await.unwrap();
+    }
+
+    /// Lets the cleanup run once.
+    pub async fn sweep(&self) -> Value {
+        self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()
+    }
+
+    /// The status of an environment's stack in `account`, if there is one.
+    pub async fn stack_status(&self, account: &str, job: &NewsJob, on: &On) -> Option<String> {
+        let name = self.status(job, on).await.unwrap().stack_name.to_string();
+        let found = self.cloudformation(account).describe_stacks().stack_name(name).send().await.ok()?;
+        found.stacks().first().and_then(|stack| stack.stack_status()).map(|status| status.as_str().to_owned())
+    }
+}
+
+/// A DynamoDB value as JSON.
+fn plain(value: &aws_sdk_dynamodb::types::AttributeValue) -> Value {
+    use aws_sdk_dynamodb::types::AttributeValue as A;
+    match value {
+        A::S(text) => json!(text),
+        A::N(number) => serde_json::from_str(number).unwrap(),
+        A::Bool(flag) => json!(flag),
+        A::L(list) => list.iter().map(plain).collect(),
+        A::M(map) => {
+            map.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<serde_json::Map<_, _>>().into()
+        }
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,374 @@
+//! Deployments over the real state machines on the embedded AWS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+use slipway_domain::deployment::Ending;
+use slipway_domain::environment::EnvironmentState;
+use slipway_domain::names::Digest;
+use slipway_domain::protocol::{Ask, TeardownRequest};
+use slipway_local::{DEV, PROD, STAGING, inspect, job as jobs};
+use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, with_parameter};
+
+/// A name that no other test of this binary uses.
+fn named(prefix: &str) -> String {
+    format!("{prefix}-{}", unique())
+}
+
+fn green(ended: &Ended) {
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
+}
+
+#[test]
+fn an_environment_lives_and_goes() {
+    in_world(|world| async move {
+        let (job, on) = (job("deploy-dev", "feature"), on("dev", &named("review/life")));
+        green(&world.deploy(&job, &on, &tiny("one")).await);
+        let status = world.status(&job, &on).await.unwrap();
+        assert_eq!(status.state, EnvironmentState::Live);
+        assert!(status.url.unwrap().starts_with("https://example.com/"));
+        let deployment = status.deployment.unwrap();
+        assert_eq!(deployment.outcome.unwrap().ending, Ending::Succeeded);
+        assert!(deployment.events.iter().any(|event| event.status == "CREATE_COMPLETE"), "{:?}", deployment.events);
+        assert!(status.expires_at.is_some());
+        assert_eq!(world.stack_status(DEV, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+        assert!(world.lease_is_free(&on).await);
+
+        green(&world.deploy(&job, &on, &tiny("two")).await);
+        assert_eq!(world.stack_status(DEV, &job, &on).await.as_deref(), Some("UPDATE_COMPLETE"));
+
+        green(&world.teardown(&job, &on).await);
+        assert_eq!(world.status(&job, &on).await.unwrap().state, EnvironmentState::TornDown);
+        assert_eq!(world.stack_status(DEV, &job, &on).await, None);
+        assert!(world.lease_is_free(&on).await);
+        green(&world.teardown(&slipway_tests::job("stop", "feature"), &on).await);
+    });
+}
+
+#[test]
+fn the_command_deploys_what_the_template_references() {
+    in_world(|world| async move {
+        let folder = slipway_local::workspace_root().join("examples/news");
+        let environment = named("review/command");
+        let dev = ["deploy", "--stage", "dev", "--environment", &environment];
+        let first =
+            jobs::run(&world.control_plane, &job("deploy-dev", "feature"), &folder, &dev, |_| {}).await.unwrap();
+        assert_eq!(first.code, 0, "{}", first.log);
+        let again =
+            jobs::run(&world.control_plane, &job("deploy-dev", "feature"), &folder, &dev, |_| {}).await.unwrap();
+        assert_eq!(again.code, 0, "{}", again.log);
+        assert!(again.log.to_lowercase().contains("no changes"), "{}", again.log);
+        let config = world.control_plane.emulator.sdk_config(DEV);
+        let url = inspect::output(&config, "slipway-news-dev-review-command", "ApiUrl").await.unwrap();
+        let answer = inspect::call(&world.control_plane.emulator, DEV, &url, "services").await.unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&answer).unwrap()["services"].is_array(), "{answer}");
+        let _ = std::fs::remove_file(folder.join("slipway.env"));
+    });
+}
+
+#[test]
+fn staging_and_prod_name_the_same_artifacts() {
+    in_world(|world| async move {
+        let folder = slipway_local::workspace_root().join("examples/news");
+        let name = named("main");
+        for stage in ["staging", "prod"] {
+            let args = ["deploy", "--stage", stage, "--environment", &name, "--until", "approval"];
+            let ran = jobs::run(&world.control_plane, &job("deploy", "main"), &folder, &args, |_| {}).await.unwrap();
+            assert_eq!(ran.code, 0, "{}", ran.log);
+        }
+        let mut found = Vec::new();
+        for account in [STAGING, PROD] {
+            let config = world.control_plane.emulator.sdk_config(account);
+            let client = aws_sdk_cloudformation::Client::new(&config);
+            let stage = if account == STAGING { "staging" } else { "prod" };
+            let prefix = format!("slipway-news-{stage}-{name}-");
+            let stack = inspect::stacks(&config, &prefix).await.unwrap().remove(0).name;
+            let change_sets = client.list_change_sets().stack_name(&stack).send().await.unwrap();
+            let template = match change_sets.summaries().first().and_then(|set| set.change_set_name()) {
+                Some(set) => {
+                    client.get_template().stack_name(&stack).change_set_name(set).template_stage("Original".into())
+                }
+                None => client.get_template().stack_name(&stack).template_stage("Original".into()),
+            };
+            let body = template.send().await.unwrap().template_body.unwrap();
+            let keys: Vec<String> =
+                body.split("artifacts/").skip(1).map(|rest| rest.chars().take(64).collect()).collect();
+            found.push(keys);
+        }
+        assert!(!found[0].is_empty() && found[0].iter().all(|key| Digest::new(key.as_str()).is_ok()), "{found:?}");
+        assert_eq!(found[0], found[1]);
+        let _ = std::fs::remove_file(folder.join("slipway.env"));
+    });
+}
+
+#[test]
+fn nothing_changed_ends_green() {
+    in_world(|world| async move {
+        let on = on("staging", &named("same"));
+        green(&world.deploy(&job("deploy", "main"), &on, &tiny("same")).await);
+        let again = job("deploy", "main");
+        green(&world.deploy(&again, &on, &tiny("same")).await);
+        let status = world.status(&again, &on).await.unwrap();
+        assert_eq!(status.deployment.unwrap().outcome.unwrap().ending, Ending::NoChanges);
+        assert!(status.url.is_some(), "what is live is still told");
+    });
+}
+
+#[test]
+fn a_retried_job_joins() {
+    in_world(|world| async move {
+        let on = on("prod", &named("join"));
+        let first = job("create-change", "main");
+        let (digest, zip) = bundle(&tiny("join"));
+        let admitted = world.admit(&first, &on, launch(&digest), zip.len()).await.unwrap();
+        world.upload(&admitted, zip.clone()).await;
+        let arn = world.start_attempt(&admitted, &first, 1).await.unwrap();
+        world.asked(&first, &on).await;
+        let mut retried = first.clone();
+        retried.job.job_id += 1;
+        let again = world.admit(&retried, &on, launch(&digest), zip.len()).await.unwrap();
+        assert!(again.upload.is_none(), "what is there is not sent again");
+        assert_eq!(world.start_attempt(&again, &retried, 1).await, None, "its execution runs already");
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+        world.settled(&first, &on).await;
+    });
+}
+
+#[test]
+fn after_a_failure_the_job_deploys_anew() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/fails"));
+        let job = job("deploy-dev", "feature");
+        let name = named("/twice/of");
+        let failed = world.deploy(&job, &on, &failing(&name)).await;
+        assert_eq!((failed.status.as_str(), failed.error.as_str()), ("FAILED", "StackFailed"), "{failed:?}");
+        assert!(failed.cause.contains("Second") && failed.cause.contains("already exists"), "{failed:?}");
+        let status = world.status(&job, &on).await.unwrap();
+        assert_eq!(status.state, EnvironmentState::Failed);
+        assert!(status.deployment.unwrap().outcome.unwrap().message.unwrap().contains("Second"));
+        assert!(world.lease_is_free(&on).await);
+        // The same job, corrected: another attempt, and the stack whose first create failed is deleted first.
+        let fixed = world.deploy(&job, &on, &tiny("fixed")).await;
+        green(&fixed);
+        assert_ne!(fixed.arn, failed.arn);
+        assert_eq!(world.stack_status(DEV, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+    });
+}
+
+#[test]
+fn a_stopped_execution_is_settled() {
+    in_world(|world| async move {
+        let (job, on) = (job("create-change", "main"), on("prod", &named("stopped")));
+        let arn = world.begin(&job, &on, &tiny("stopped")).await;
+        let link = world.asked(&job, &on).await;
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+        let status = world.settled(&job, &on).await;
+        let outcome = status.deployment.unwrap().outcome.unwrap();
+        assert_eq!((outcome.ending, outcome.error.unwrap().as_str()), (Ending::Failed, "Stopped"));
+        assert!(world.lease_is_free(&on).await);
+        // Its question is void, and its change set gone; a protected stack's shell stays for the next one.
+        let manager = job.played_by(8, "release-manager");
+        let (code, body) = world.decide(&link, "approve", &manager).await;
+        assert_eq!(code, 403, "{body}");
+        let stack = status.stack_name.to_string();
+        let sets = world.cloudformation(PROD).list_change_sets().stack_name(stack).send().await.unwrap();
+        assert!(sets.summaries().is_empty(), "{:?}", sets.summaries());
+    });
+}
+
+#[test]
+fn prod_waits_for_the_right_person() {
+    in_world(|world| async move {
+        let (dana, on) = (job("create-change", "main"), on("prod", &named("asked")));
+        let arn = world.begin(&dana, &on, &tiny("asked")).await;
+        let link = world.asked(&dana, &on).await;
+        assert!(world.lease_is_free(&on).await, "given up while a person decides");
+        let record = world.status(&dana, &on).await.unwrap().deployment.unwrap();
+        assert_eq!(record.review.unwrap().changes.len(), 1);
+
+        // GET shows and never decides, with every header that keeps it to itself.
+        let (code, page) = world.web("GET", &link, &[], "text/html").await;
+        assert_eq!(code, 200, "{page}");
+        for shown in
+            ["Deploy tiny to prod?", "AWS::SSM::Parameter", "dana", "release-manager", "<form method=\"post\">"]
+        {
+            assert!(page.contains(shown), "{shown} in {page}");
+        }
+        assert!(!page.contains("<script") && !page.contains("http://"), "{page}");
+        assert_eq!(world.web("HEAD", &link, &[], "text/html").await.0, 405);
+        // Nobody in particular, and the wrong people, decide nothing.
+        assert_eq!(world.web("POST", &link, &[("decision", "approve")], "application/json").await.0, 400);
+        let forged = [("decision", "approve"), ("id_token", "a.b.c")];
+        assert_eq!(world.web("POST", &link, &forged, "application/json").await.0, 401);
+        let manager = dana.clone().played_by(8, "release-manager");
+        let (own, stranger) = (dana.clone().played_by(7, "release-manager"), dana.clone().played_by(9, "eve"));
+        let mut elsewhere = manager.clone();
+        elsewhere.job.pipeline_id += 1;
+        let mut unprotected = manager.clone();
+        unprotected.job.ref_protected = false;
+        let mut other_project = manager.clone();
+        other_project.job.project_id = 102;
+        other_project.job.job_project_id = 102;
+        for (who, says) in [
+            (&own, "may not approve it"),
+            (&stranger, "not among the approvers"),
+            (&elsewhere, "pipeline_id"),
+            (&unprotected, "ref_protected"),
+            (&other_project, "own project"),
+        ] {
+            let (code, body) = world.decide(&link, "approve", who).await;
+            assert_eq!(code, 403, "{body}");
+            assert!(body["message"].as_str().unwrap().contains(says), "{body}");
+        }
+        let wrong_link = link.replace("/a/", "/a/0").chars().take(link.len()).collect::<String>();
+        assert_eq!(world.decide(&wrong_link, "approve", &manager).await.0, 404);
+
+        let (code, body) = world.decide(&link, "approve", &manager).await;
+        assert_eq!((code, body["state"].as_str()), (200, Some("approved")), "{body}");
+        let (code, body) = world.decide(&link, "reject", &manager).await;
+        assert_eq!(code, 409, "{body}");
+        green(&world.end(&arn).await);
+        assert_eq!(world.stack_status(PROD, &dana, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+        let (_, page) = world.web("GET", &link, &[], "text/html").await;
+        assert!(page.contains("approved") && !page.contains("<form"), "{page}");
+        assert!(world.lease_is_free(&on).await);
+    });
+}
+
+#[test]
+fn a_rejection_ends_it() {
+    in_world(|world| async move {
+        let (dana, on) = (job("create-change", "main"), on("prod", &named("rejected")));
+        let arn = world.begin(&dana, &on, &tiny("rejected")).await;
+        let link = world.asked(&dana, &on).await;
+        assert_eq!(world.decide(&link, "reject", &dana.clone().played_by(8, "release-manager")).await.0, 200);
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "ApprovalRejected", "{ended:?}");
+        assert!(ended.cause.contains("release-manager"), "{ended:?}");
+        assert!(world.lease_is_free(&on).await);
+    });
+}
+
+#[test]
+fn the_newer_pipeline_supersedes_one_that_waits_for_a_person() {
+    in_world(|world| async move {
+        let on = on("prod", &named("superseded"));
+        let (older, newer) = (job("create-change", "main"), job("create-change", "main"));
+        let first = world.begin(&older, &on, &tiny("older")).await;
+        let link = world.asked(&older, &on).await;
+        let second = world.begin(&newer, &on, &tiny("newer")).await;
+        let ended = world.end(&first).await;
+        assert_eq!(ended.error, "Superseded", "{ended:?}");
+        assert_eq!(world.decide(&link, "approve", &older.clone().played_by(8, "release-manager")).await.0, 403);
+        let link = world.asked(&newer, &on).await;
+        assert_eq!(world.decide(&link, "approve", &newer.clone().played_by(8, "release-manager")).await.0, 200);
+        green(&world.end(&second).await);
+        let mut late = older.clone();
+        late.name = "late".into();
+        let ended = world.deploy(&late, &on, &tiny("late")).await;
+        assert_eq!(ended.error, "Superseded", "{ended:?}");
+    });
+}
+
+#[test]
+fn what_changed_since_the_review_is_not_executed() {
+    in_world(|world| async move {
+        let (dana, on) = (job("create-change", "main"), on("prod", &named("stale")));
+        let arn = world.begin(&dana, &on, &tiny("stale")).await;
+        let link = world.asked(&dana, &on).await;
+        let stack = world.status(&dana, &on).await.unwrap().stack_name.to_string();
+        let prod = world.cloudformation(PROD);
+        let sets = prod.list_change_sets().stack_name(&stack).send().await.unwrap();
+        let set = sets.summaries()[0].change_set_id().unwrap();
+        prod.delete_change_set().change_set_name(set).send().await.unwrap();
+        assert_eq!(world.decide(&link, "approve", &dana.clone().played_by(8, "release-manager")).await.0, 200);
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "ChangeSetStale", "{ended:?}");
+    });
+}
+
+#[test]
+fn sweep_ends_what_is_due() {
+    in_world(|world| async move {
+        let (owner, expiring) = (job("deploy-dev", "feature"), on("dev", &named("review/old")));
+        green(&world.deploy(&owner, &expiring, &tiny("old")).await);
+        let (dana, asking) = (job("create-change", "main"), on("prod", &named("forgotten")));
+        let arn = world.begin(&dana, &asking, &tiny("forgotten")).await;
+        world.asked(&dana, &asking).await;
+        world.sweep().await;
+        assert_eq!(world.status(&owner, &expiring).await.unwrap().state, EnvironmentState::Live, "nothing was due yet");
+        world.overdue(&expiring).await;
+        world.overdue(&asking).await;
+        let (first, second) = (world.sweep().await, world.sweep().await);
+        assert!(first["teardowns"].as_u64() >= Some(1) && second["teardowns"].is_number(), "{first} {second}");
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "ApprovalExpired", "{ended:?}");
+        let began = std::time::Instant::now();
+        while world.status(&owner, &expiring).await.unwrap().state != EnvironmentState::TornDown {
+            assert!(began.elapsed().as_secs() < 60, "the expired environment is still there");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        assert_eq!(world.stack_status(DEV, &owner, &expiring).await, None);
+    });
+}
+
+#[test]
+fn a_protected_stage_is_not_torn_down() {
+    in_world(|world| async move {
+        let (job, on) = (job("stop", "main"), on("staging", &named("kept")));
+        green(&world.deploy(&job, &on, &tiny("kept")).await);
+        let asked = Ask::Teardown(TeardownRequest { on: on.clone(), job: job.name.clone() });
+        let refused = world.ask(&world.token(&job), asked).await.unwrap_err();
+        assert_eq!(refused.name, "StageProtected");
+        assert_eq!(world.stack_status(STAGING, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+    });
+}
+
+#[test]
+fn parameters_are_given_kept_and_checked() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/parameters"));
+        let first = job("deploy-dev", "feature");
+        let (digest, zip) = bundle(&tiny("p"));
+        let arn = world.begin_launch(&first, &on, with_parameter(launch(&digest), "Size", "large"), zip.clone()).await;
+        green(&world.end(&arn).await);
+        let second = job("deploy-dev", "feature");
+        let arn = world.begin_launch(&second, &on, launch(&digest), zip.clone()).await;
+        green(&world.end(&arn).await);
+        let status = world.status(&second, &on).await.unwrap();
+        assert_eq!(
+            status.deployment.unwrap().outcome.unwrap().ending,
+            Ending::NoChanges,
+            "the value of before was kept"
+        );
+        let third = job("deploy-dev", "feature");
+        let arn = world.begin_launch(&third, &on, with_parameter(launch(&digest), "Sise", "x"), zip).await;
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "ParameterInvalid", "{ended:?}");
+        assert!(ended.cause.contains("no parameter Sise; it has: Size"), "{ended:?}");
+    });
+}
+
+#[test]
+fn histories_hold_no_secret_and_no_parameter() {
+    in_world(|world| async move {
+        let (dana, on) = (job("create-change", "main"), on("prod", &named("secret")));
+        let canary = named("canaryvalue");
+        let (digest, zip) = bundle(&tiny("secret"));
+        let token = world.token(&dana);
+        let arn = world.begin_launch(&dana, &on, with_parameter(launch(&digest), "Size", &canary), zip).await;
+        let link = world.asked(&dana, &on).await;
+        let history =
+            world.machines.get_execution_history().execution_arn(&arn).max_results(1000).send().await.unwrap();
+        let history = format!("{:?}", history.events());
+        assert!(history.contains("Look at change set"), "the history is read at all: {history}");
+        let secret_part = link.rsplit('/').next().unwrap();
+        for secret in [canary.as_str(), token.as_str(), secret_part] {
+            assert!(!history.contains(secret), "the history holds {secret}");
+        }
+        let log = std::fs::read_to_string(world.control_plane.emulator.log_path()).unwrap();
+        for secret in [token.as_str(), secret_part] {
+            assert!(!log.contains(secret), "a log holds {secret}");
+        }
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+    });
+}
