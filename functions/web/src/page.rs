@@ -71,3 +71,106 @@ struct Refusal<'a> {
 pub(crate) fn refusal(name: ErrorName, message: &str) -> String {
     Refusal { style: STYLE, name, message }.render().unwrap_or_default()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use slipway_domain::approval::{Decision, Verdict};
+    use slipway_domain::review::{Change, ChangeAction, Replacement};
+
+    fn asked(application: &str) -> Approval {
+        serde_json::from_value(json!({
+            "id": "0".repeat(64),
+            "deployment": {
+                "environment": {"project": 42, "application": application, "stage": "prod", "environment": "prod"},
+                "id": "01a20632-4446-7cc2-a162-1ba210a234b5", "fence": 1
+            },
+            "task_token": "never shown",
+            "binding": "1".repeat(64),
+            "policy": {"required": 1, "approvers": ["release-manager", "group/leads"], "expires_in": "3d"},
+            "requester": {
+                "user_id": 7, "user_login": "dana", "pipeline_id": 2002, "job_id": 20, "ref_name": "main",
+                "project_path": "group/<script>alert(1)</script>", "sha": "714a629c0b401fdce83e847fc9589983fc6f46bc"
+            },
+            "asked_at": "2026-01-01T09:00:00Z", "expires_at": "2026-01-04T09:00:00Z", "decision": null, "void": null
+        }))
+        .unwrap()
+    }
+
+    fn record(approval: &Approval) -> DeploymentRecord {
+        let deployment = json!({
+            "id": approval.deployment.id, "action": "deploy", "environment": approval.deployment.environment,
+            "target": {"account": "333333333333", "region": "eu-central-1", "protected": true},
+            "stack_name": "slipway-news-prod-prod-9b9bdf6036f2b30", "launch": null, "approval": null, "timeout": "2h",
+            "requester": approval.requester, "execution_arn": "arn", "admission": "2".repeat(64),
+            "started_at": "2026-01-01T09:00:00Z"
+        });
+        DeploymentRecord::new(serde_json::from_value(deployment).unwrap())
+    }
+
+    fn change(action: ChangeAction, id: &str, kind: &str, replacement: Replacement) -> Change {
+        Change {
+            action,
+            logical_id: id.into(),
+            resource_type: kind.into(),
+            physical_id: None,
+            replacement,
+            scope: vec![],
+        }
+    }
+
+    fn page(approval: &Approval, now: &str) -> String {
+        let review = Review::new(vec![
+            change(ChangeAction::Modify, "NewsTable", "AWS::DynamoDB::Table", Replacement::Yes),
+            change(ChangeAction::Modify, "RefreshFunctionRole", "AWS::IAM::Role", Replacement::No),
+            change(ChangeAction::Remove, "OldTopic", "AWS::SNS::Topic", Replacement::No),
+            change(ChangeAction::Modify, "ServicesFunction", "AWS::Lambda::Function", Replacement::No),
+        ]);
+        Page::new(approval, &record(approval), review, now.parse().unwrap()).html().unwrap()
+    }
+
+    #[test]
+    fn the_page_shows_what_is_decided_on_and_nothing_secret() {
+        let html = page(&asked("news"), "2026-01-02T09:00:00Z");
+        for shown in [
+            "Deploy news to prod?",
+            "LOSS OF DATA",
+            "2 days left",
+            "333333333333",
+            "714a629c",
+            "Who asked may not approve",
+        ] {
+            assert!(html.contains(shown), "{shown} in {html}");
+        }
+        assert!(html.contains("group/&#60;script&#62;"), "what others wrote is text, not markup");
+        for hidden in ["never shown", "<script", "0000000000", "1111111111"] {
+            assert!(!html.contains(hidden), "{hidden} in {html}");
+        }
+        // For a person to open: target/approval.html.
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let _ = std::fs::write(folder.join("approval.html"), &html);
+    }
+
+    #[test]
+    fn a_page_without_a_question_has_no_form() {
+        let late = page(&asked("news"), "2026-01-05T09:00:00Z");
+        assert!(late.contains("not decided in time") && !late.contains("<form"), "{late}");
+        let mut decided = asked("news");
+        decided.decision = Some(Decision {
+            verdict: Verdict::Approve,
+            user_id: 8,
+            user_login: "release-manager".into(),
+            job_id: 21,
+            reason: Some("looks <good>".into()),
+            at: "2026-01-02T09:00:00Z".parse().unwrap(),
+        });
+        let html = page(&decided, "2026-01-02T10:00:00Z");
+        assert!(
+            html.contains("approved</strong> by release-manager") && html.contains("looks &#60;good&#62;"),
+            "{html}"
+        );
+        assert!(!html.contains("<form"), "{html}");
+    }
+}

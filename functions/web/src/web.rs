@@ -237,7 +237,7 @@ mod tests {
     fn posted(content_type: &str, body: &str) -> Result<Form, String> {
         let request = serde_json::json!({
             "headers": {"content-type": content_type}, "body": body, "isBase64Encoded": false, "rawPath": "/",
-            "requestContext": {"http": {"method": "POST"}},
+            "requestContext": {"timeEpoch": 0, "http": {"method": "POST"}},
         });
         form(&serde_json::from_value(request).unwrap())
     }
