@@ -401,15 +401,17 @@ impl World {
 
 /// A DynamoDB value as JSON.
 fn plain(value: &aws_sdk_dynamodb::types::AttributeValue) -> Value {
-    use aws_sdk_dynamodb::types::AttributeValue as A;
-    match value {
-        A::S(text) => json!(text),
-        A::N(number) => serde_json::from_str(number).unwrap(),
-        A::Bool(flag) => json!(flag),
-        A::L(list) => list.iter().map(plain).collect(),
-        A::M(map) => {
-            map.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<serde_json::Map<_, _>>().into()
-        }
-        _ => Value::Null,
+    if let Ok(text) = value.as_s() {
+        json!(text)
+    } else if let Ok(number) = value.as_n() {
+        serde_json::from_str(number).unwrap()
+    } else if let Ok(flag) = value.as_bool() {
+        json!(flag)
+    } else if let Ok(list) = value.as_l() {
+        list.iter().map(plain).collect()
+    } else if let Ok(map) = value.as_m() {
+        map.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<serde_json::Map<_, _>>().into()
+    } else {
+        Value::Null
     }
 }

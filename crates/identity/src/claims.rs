@@ -152,7 +152,7 @@ pub(crate) fn value_shown(value: &Value) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Claims, JobClaims};
+    use super::{Claims, JobClaims, ProjectId};
     use crate::IdentityError;
 
     /// The example of GitLab's documentation (18.9), whose policy job has every claim there is.
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn gitlabs_own_example() -> Result<(), IdentityError> {
         let job = read(documented())?;
-        assert_eq!((job.project_id, job.user_id, job.pipeline_id, job.job_id), (20, 1, 574, 302));
+        assert_eq!((job.project_id, job.user_id, job.pipeline_id, job.job_id), (ProjectId(20), 1, 574, 302));
         assert_eq!(job.ref_name, "feature-branch-1");
         assert_eq!((job.ref_protected, job.environment_protected), (false, Some(false)));
         assert_eq!(job.groups_direct, ["mygroup/mysubgroup", "myothergroup/myothersubgroup"]);

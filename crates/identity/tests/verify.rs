@@ -1,5 +1,10 @@
 //! Tokens of a small GitLab on a loopback port, good and bad, through the whole verifier. Nothing leaves the machine.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on should say where, and its time is now"
+)]
 
 #[path = "../../local/src/gitlab.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the demo uses the rest of it")]
