@@ -332,6 +332,30 @@ impl World {
         Some(plain(&item["row"]))
     }
 
+    /// The question behind an approval's link, as it is stored.
+    pub async fn question(&self, link: &str) -> Value {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let link = link.rsplit('/').next().unwrap_or_default();
+        let partition = format!("APPROVAL#{}", Digest::of(link.as_bytes()));
+        let request = self.dynamodb.get_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(partition)).key("sk", AttributeValue::S("APPROVAL".into()));
+        plain(&request.consistent_read(true).send().await.unwrap().item.unwrap()["row"])
+    }
+
+    /// The physical id of one of template.yaml's resources.
+    pub async fn physical_id(&self, logical_id: &str) -> String {
+        let client = self.cloudformation(TOOLING);
+        let request = client.describe_stack_resource().stack_name(control_plane::STACK).logical_resource_id(logical_id);
+        let detail = request.send().await.unwrap().stack_resource_detail.unwrap();
+        detail.physical_resource_id.unwrap()
+    }
+
+    /// An IAM client in `account`, with all rights.
+    #[must_use]
+    pub fn iam(&self, account: &str) -> aws_sdk_iam::Client {
+        aws_sdk_iam::Client::new(&self.control_plane.emulator.sdk_config(account))
+    }
+
     /// Whether nobody has the environment's lease.
     pub async fn lease_is_free(&self, on: &On) -> bool {
         self.row(on, "LEASE").await.is_none_or(|lease| lease["owner"].is_null())

@@ -312,6 +312,25 @@ fn sweep_ends_what_is_due() {
 }
 
 #[test]
+fn a_digest_alone_launches_nothing() {
+    in_world(|world| async move {
+        let (digest, zip) = bundle(&tiny(&named("owned")));
+        let owner = job("deploy-dev", "feature");
+        let arn = world.begin_launch(&owner, &on("dev", &named("review/owner")), launch(&digest), zip.clone()).await;
+        green(&world.end(&arn).await);
+        // Another project knows the digest of that release, but not the bundle.
+        let mut thief = job("deploy-dev", "feature");
+        thief.job.project_path = "group/other".into();
+        (thief.job.project_id, thief.job.job_project_id) = (102, 102);
+        let on = on("dev", &named("review/thief"));
+        let admitted = world.admit(&thief, &on, launch(&digest), zip.len()).await.unwrap();
+        assert!(admitted.upload.is_some(), "it has to send the bundle itself");
+        let arn = world.start_admitted(&admitted, &thief).await;
+        assert_eq!(world.end(&arn).await.error, "BundleMissing");
+    });
+}
+
+#[test]
 fn a_protected_stage_is_not_torn_down() {
     in_world(|world| async move {
         let (job, on) = (job("stop", "main"), on("staging", &named("kept")));

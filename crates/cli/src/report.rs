@@ -211,7 +211,7 @@ impl Report {
             ("stack", self.stack.as_ref()),
             ("release", release.as_ref()),
             ("commit", self.commit.as_ref()),
-            ("expires", self.expires_at.as_ref().map(ToString::to_string).as_ref()),
+            ("expires", self.expires_at.map(|at| format!("{at:.0}")).as_ref()),
             ("url", self.url.as_ref()),
         ] {
             if let Some(value) = value {

@@ -44,6 +44,9 @@ pub enum AdmissionError {
     /// There is no such stage, or the stages are misconfigured.
     #[error(transparent)]
     Stages(#[from] StagesError),
+    /// No job: all that have no name would run under the same one.
+    #[error("the job has no name: `slipway` takes it from CI_JOB_NAME")]
+    Nameless,
     /// A field is over its limit.
     #[error("{what} has {found} bytes; the limit is {limit}")]
     TooLarge {
@@ -53,6 +56,14 @@ pub enum AdmissionError {
         found: usize,
         /// The most, in bytes.
         limit: usize,
+    },
+    /// The state machine is not the one that does what was admitted.
+    #[error("the admission admits a {admitted}, not a {asked}: start the state machine that `api` named")]
+    OtherAction {
+        /// What may be done.
+        admitted: &'static str,
+        /// What the state machine does.
+        asked: &'static str,
     },
     /// The execution is not one that this admission admits.
     #[error("the execution {0} is not one that its admission admits: start it with the name that belongs to it")]
@@ -86,6 +97,13 @@ fn key(names: &On, claims: &JobClaims) -> EnvironmentKey {
         stage: names.stage.clone(),
         environment: names.environment.clone(),
     }
+}
+
+fn named(job: &str) -> Result<(), AdmissionError> {
+    if job.is_empty() {
+        return Err(AdmissionError::Nameless);
+    }
+    limit("job", job.len(), MAX_JOB_BYTES)
 }
 
 fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), AdmissionError> {
@@ -132,7 +150,7 @@ pub fn deploy(
     let name = &request.on.stage;
     let stage = stages.get(name)?;
     stage.allows(name, claims)?;
-    limit("job", request.job.len(), MAX_JOB_BYTES)?;
+    named(&request.job)?;
     let launch = &request.launch;
     let values: usize = launch.parameters.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
         + launch.tags.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
@@ -168,7 +186,7 @@ pub fn teardown(
     if stage.protected {
         return Err(Refusal::Protected(name.clone()).into());
     }
-    limit("job", request.job.len(), MAX_JOB_BYTES)?;
+    named(&request.job)?;
     Ok(admission(claims, Action::Teardown, key(&request.on, claims), None, &request.job, now))
 }
 
@@ -197,11 +215,15 @@ impl Admission {
         execution_name(self.action, &self.environment, pipeline, &self.job, attempt)
     }
 
-    /// Whether this admission admits the execution called `name`, as its try number `attempt`.
+    /// Whether this admission admits the execution called `name` of the state machine that does `action`, as its try number
+    /// `attempt`.
     ///
     /// # Errors
-    /// [`AdmissionError::OtherExecution`] and [`AdmissionError::Expired`].
-    pub fn admits(&self, name: &str, attempt: u32, started: Timestamp) -> Result<(), AdmissionError> {
+    /// [`AdmissionError::OtherAction`], [`AdmissionError::OtherExecution`] and [`AdmissionError::Expired`].
+    pub fn admits(&self, action: Action, name: &str, attempt: u32, started: Timestamp) -> Result<(), AdmissionError> {
+        if action != self.action {
+            return Err(AdmissionError::OtherAction { admitted: self.action.as_str(), asked: action.as_str() });
+        }
         if attempt == 0 || attempt > MAX_ATTEMPT || name != self.execution_name(attempt) {
             return Err(AdmissionError::OtherExecution(name.chars().take(80).collect()));
         }
@@ -256,10 +278,12 @@ mod tests {
         let given = deploy(&request("dev"), &claims(), &stages, now).unwrap();
         assert_eq!(given.launch.as_ref().unwrap().expires_in, Some(Span::days(7)));
         let name = given.execution_name(1);
-        assert_eq!(given.admits(&name, 1, now), Ok(()));
-        assert!(given.admits(&name, 2, now).is_err());
-        assert!(given.admits("deploy-0", 1, now).is_err());
-        assert!(matches!(given.admits(&name, 1, now + SignedDuration::from_hours(3)), Err(AdmissionError::Expired(_))));
+        assert_eq!(given.admits(Action::Deploy, &name, 1, now), Ok(()));
+        assert!(given.admits(Action::Deploy, &name, 2, now).is_err());
+        assert!(given.admits(Action::Deploy, "deploy-0", 1, now).is_err());
+        assert!(matches!(given.admits(Action::Teardown, &name, 1, now), Err(AdmissionError::OtherAction { .. })));
+        let late = now + SignedDuration::from_hours(3);
+        assert!(matches!(given.admits(Action::Deploy, &name, 1, late), Err(AdmissionError::Expired(_))));
         let later = deploy(&request("dev"), &claims(), &stages, now + SignedDuration::from_mins(1)).unwrap();
         assert!(given.is_same_request(&later));
         let mut other = request("dev");

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::deployment::DeploymentId;
 use crate::names::{Digest, EnvironmentKey, ParameterName, ProjectId};
 
-/// The most bytes of a template that CloudFormation reads from S3
-/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>).
-pub const MAX_TEMPLATE_BYTES: u64 = 1024 * 1024;
 /// The version of [`Manifest`] that is written.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -35,6 +32,13 @@ pub fn template_key(bundle: &Digest) -> String {
 #[must_use]
 pub fn manifest_key(bundle: &Digest) -> String {
     format!("releases/{bundle}/manifest.json")
+}
+
+/// Where it is noted that `project` had the very bundle of a release. Without it a project could launch what another one built,
+/// by knowing its digest.
+#[must_use]
+pub fn possession_key(project: ProjectId, bundle: &Digest) -> String {
+    format!("releases/{bundle}/projects/{project}")
 }
 
 /// Where a deployment's review lies.

@@ -15,6 +15,11 @@ use slipway_domain::stages::{Refusal, StagesError};
 use slipway_identity::IdentityError;
 use slipway_template::TemplateError;
 
+/// How much of a long message is kept at its beginning, in characters.
+const HEAD_CHARS: usize = 3000;
+/// How much at its end, where it says what to do.
+const TAIL_CHARS: usize = 1000;
+
 /// A step, or a request, failed: under which name, and why, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {message}")]
@@ -26,10 +31,18 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure.
+    /// A failure. A message without end, made of somebody's endless words, loses its middle: Step Functions hands on 256 KiB,
+    /// and what is over that ends an execution outside its failure tail.
     #[must_use]
     pub fn new(name: ErrorName, message: impl Into<String>) -> Self {
-        Self { name, message: message.into() }
+        let message: String = message.into();
+        let chars = message.chars().count();
+        if chars <= HEAD_CHARS + TAIL_CHARS {
+            return Self { name, message };
+        }
+        let head = message.chars().take(HEAD_CHARS);
+        let tail = message.chars().skip(chars - TAIL_CHARS);
+        Self { name, message: head.chain(['…']).chain(tail).collect() }
     }
 }
 
@@ -74,10 +87,10 @@ impl From<AdmissionError> for Failure {
         match error {
             AdmissionError::Refused(refusal) => refusal.into(),
             AdmissionError::Stages(error) => error.into(),
-            AdmissionError::OtherExecution(_) | AdmissionError::Expired(_) => {
+            AdmissionError::OtherAction { .. } | AdmissionError::OtherExecution(_) | AdmissionError::Expired(_) => {
                 Self::new(ErrorName::NotAllowed, error.to_string())
             }
-            AdmissionError::TooLarge { .. } | AdmissionError::Reused => {
+            AdmissionError::Nameless | AdmissionError::TooLarge { .. } | AdmissionError::Reused => {
                 Self::new(ErrorName::InvalidRequest, error.to_string())
             }
         }
@@ -165,5 +178,19 @@ impl From<BundleError> for Failure {
             ErrorName::BundleInvalid
         };
         Self::new(name, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_loses_its_middle() {
+        let cut = Failure::new(ErrorName::Internal, format!("begins {} ends", "é".repeat(9000))).message;
+        assert_eq!(cut.chars().count(), HEAD_CHARS + 1 + TAIL_CHARS);
+        assert!(cut.starts_with("begins é") && cut.contains("é…é") && cut.ends_with("é ends"), "{cut}");
+        let whole = "é".repeat(HEAD_CHARS + TAIL_CHARS);
+        assert_eq!(Failure::new(ErrorName::Internal, whole.clone()).message, whole);
     }
 }

@@ -6,7 +6,7 @@ mod settings;
 mod step;
 
 pub use failure::Failure;
-pub use lookup::{hold, record, stages};
+pub use lookup::{hold, note, record, stages};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};
 
@@ -25,9 +25,13 @@ pub async fn aws() -> aws_config::SdkConfig {
 /// # Errors
 /// [`slipway_domain::ErrorName::InvalidRequest`], which says what is wrong and where.
 pub fn parse<T: DeserializeOwned>(payload: serde_json::Value) -> Result<T, Failure> {
-    serde_json::from_value(payload).map_err(|error| {
-        Failure::new(slipway_domain::ErrorName::InvalidRequest, format!("the request is malformed: {error}"))
-    })
+    let malformed =
+        |why: &str| Failure::new(slipway_domain::ErrorName::InvalidRequest, format!("the request is malformed: {why}"));
+    if !payload.is_object() {
+        // serde would take a list of the fields for the fields.
+        return Err(malformed("a JSON object is expected"));
+    }
+    serde_json::from_value(payload).map_err(|error| malformed(&error.to_string()))
 }
 
 /// Serves the function: hands each event, with the time that it came, to `handle`, until Lambda ends the process.

@@ -1,10 +1,10 @@
-//! What several steps look up before they do anything.
+//! What several steps look up before they do anything, and how they note what they did.
 
 use jiff::Timestamp;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
-use slipway_domain::deployment::{DeploymentRecord, DeploymentRef};
+use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef};
 use slipway_domain::stages::Stages;
 
 use crate::Failure;
@@ -34,4 +34,22 @@ pub async fn hold(store: &Store, reference: &DeploymentRef, now: Timestamp) -> R
 /// [`ErrorName::Internal`] when the platform team's configuration cannot be read.
 pub async fn stages(parameters: &Parameters, name: &str) -> Result<Stages, Failure> {
     Ok(Stages::parse(&parameters.stages(name).await?)?)
+}
+
+/// Notes in the deployment's row what a step does; `record` is the row that it read. The row as it is then.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn note(
+    store: &Store,
+    record: &DeploymentRecord,
+    change: impl Fn(&mut DeploymentRecord),
+) -> Result<DeploymentRecord, Failure> {
+    let Deployment { environment, id, .. } = &record.deployment;
+    let noted = store.update_deployment(environment, id, |current| {
+        let mut current = current.unwrap_or(record).clone();
+        change(&mut current);
+        Ok::<_, std::convert::Infallible>(current)
+    });
+    Ok(noted.await?)
 }

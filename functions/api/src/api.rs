@@ -16,7 +16,7 @@ use slipway_domain::protocol::{
     Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, Request, Status,
     StatusRequest, TeardownRequest, Upload,
 };
-use slipway_domain::release::{bundle_key, events_key, manifest_key, review_key};
+use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
@@ -68,7 +68,7 @@ impl Api {
     }
 
     async fn deploy(&self, request: &DeployRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
-        if request.bundle_bytes > MAX_BUNDLE_BYTES {
+        if !(1..=MAX_BUNDLE_BYTES).contains(&request.bundle_bytes) {
             let message = format!("the bundle has {} bytes; the limit is {MAX_BUNDLE_BYTES}", request.bundle_bytes);
             return Err(Failure::new(ErrorName::BundleInvalid, message));
         }
@@ -79,11 +79,12 @@ impl Api {
         Ok(admitted(admission, claims, &self.deploy_machine, upload))
     }
 
-    /// Where to send the bundle, unless it, or the release that was made of it, is there.
+    /// Where to send the bundle, unless it is there, or was.
     async fn upload(&self, request: &DeployRequest, admission: &Admission) -> Result<Option<Upload>, Failure> {
         let bundle = &request.launch.bundle;
-        let key = bundle_key(admission.environment.project, bundle);
-        if self.bucket.size(&manifest_key(bundle)).await?.is_some() || self.bucket.size(&key).await?.is_some() {
+        let project = admission.environment.project;
+        let (key, possession) = (bundle_key(project, bundle), possession_key(project, bundle));
+        if self.bucket.size(&possession).await?.is_some() || self.bucket.size(&key).await?.is_some() {
             return Ok(None);
         }
         let (url, headers) = self.bucket.presigned_upload(&key, request.bundle_bytes).await?;

@@ -10,7 +10,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Verdict, link_id};
-use slipway_domain::deployment::{DeploymentRecord, DeploymentRef};
+use slipway_domain::deployment::DeploymentRef;
 use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::names::Digest;
 use slipway_handler::{Done, Failure};
@@ -69,11 +69,7 @@ impl Ask {
             approval: id.clone(),
             until: stored.expires_at,
         };
-        let noted = self.store.update_deployment(key, &deployment.id, |current| {
-            let current = current.cloned().unwrap_or_else(|| record.clone());
-            Ok::<_, Infallible>(DeploymentRecord { approval: Some(id.clone()), ..current })
-        });
-        noted.await?;
+        slipway_handler::note(&self.store, &record, |record| record.approval = Some(id.clone())).await?;
         // A newer pipeline may have come while this one made its change set: then nobody is asked.
         let environment = self.store.update_environment(key, |current| {
             let next = slipway_domain::environment::resume(current, deployment)?;

@@ -9,7 +9,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
-use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
+use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
 use slipway_domain::lease::Taking;
 use slipway_domain::names::Region;
@@ -40,6 +40,8 @@ pub(crate) enum Input {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Execution {
+    /// What the state machine does.
+    action: Action,
     arn: String,
     name: String,
     started_at: Timestamp,
@@ -90,7 +92,7 @@ impl Begin {
                 "the execution's admission does not exist: only `slipway` starts executions",
             )
         })?;
-        admission.admits(&execution.name, input.attempt, execution.started_at)?;
+        admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
         let Admission { id, action, environment, launch, requester, .. } = admission;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;

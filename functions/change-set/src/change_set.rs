@@ -105,7 +105,7 @@ impl ChangeSet {
             Failure::new(ErrorName::Unavailable, format!("the change set {name} was made and cannot be seen yet"))
         })?;
         let change_set = ChangeSetRef { arn: made.arn, stack_id: made.stack_id, creates_stack, made_at: now };
-        self.update(record, |record| record.change_set = Some(change_set.clone())).await?;
+        slipway_handler::note(&self.store, record, |record| record.change_set = Some(change_set.clone())).await?;
         Ok(Polled { state: State::Made, wait: 0 })
     }
 
@@ -126,7 +126,10 @@ impl ChangeSet {
         self.check_unchanged(record, &described)?;
         self.check_approved(record).await?;
         let mark = OperationMark { what: Operation::Execute, stack_id: described.stack_id.clone(), began_at: now };
-        self.update(record, |record| record.operation = Some(record.operation.clone().unwrap_or(mark.clone()))).await?;
+        slipway_handler::note(&self.store, record, |record| {
+            record.operation = Some(record.operation.clone().unwrap_or(mark.clone()))
+        })
+        .await?;
         stack.execute(&change_set.arn, &deployment.id.request_token(Operation::Execute)).await?;
         Ok(EXECUTING)
     }
@@ -161,16 +164,6 @@ impl ChangeSet {
             stack.discard(&record.deployment, change_set).await?;
         }
         Ok(DISCARDED)
-    }
-
-    async fn update(&self, record: &DeploymentRecord, change: impl Fn(&mut DeploymentRecord)) -> Result<(), Failure> {
-        let Deployment { environment, id, .. } = &record.deployment;
-        let updated = self.store.update_deployment(environment, id, |current| {
-            let mut current = current.cloned().unwrap_or_else(|| record.clone());
-            change(&mut current);
-            Ok::<_, std::convert::Infallible>(current)
-        });
-        Ok(updated.await.map(drop)?)
     }
 }
 

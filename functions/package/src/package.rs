@@ -7,17 +7,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
-use slipway_bundle::{Archive, Entry, Limits};
+use slipway_bundle::{Archive, BundleError, Entry, Limits};
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::{DeploymentRecord, DeploymentRef, ReleaseDigests};
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::MAX_BUNDLE_BYTES;
 use slipway_domain::release::{
-    Artifact, MANIFEST_VERSION, MAX_TEMPLATE_BYTES, Manifest, TemplateParameter, artifact_key, bundle_key,
-    manifest_key, template_key,
+    Artifact, MANIFEST_VERSION, Manifest, TemplateParameter, artifact_key, bundle_key, manifest_key, possession_key,
+    template_key,
 };
 use slipway_handler::{Done, Failure};
-use slipway_template::{PackageForm, Reference, ReferenceId, S3Object, Template};
+use slipway_template::{MAX_TEMPLATE_BYTES, PackageForm, Reference, ReferenceId, S3Object, Template, TemplateError};
 
 /// The most bytes that a manifest may have.
 const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -41,18 +41,23 @@ impl Package {
         let Some(launch) = &record.deployment.launch else {
             return Err(Failure::new(ErrorName::Internal, "a teardown has nothing to package"));
         };
-        // The manifest is written last: where it is, this very bundle was packaged before, and is not again.
-        let manifest = match self.bucket.get(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await? {
+        // Once verified, this project's bundle is not read again, nor its release made again.
+        let possession = possession_key(record.deployment.environment.project, &launch.bundle);
+        let known = match self.bucket.size(&possession).await? {
+            Some(_) => self.bucket.get(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?,
+            None => None,
+        };
+        let manifest = match known {
             Some(manifest) => manifest,
-            None => self.package(&record, &launch.bundle).await?,
+            None => {
+                let manifest = self.package(&record, &launch.bundle).await?;
+                self.bucket.put(&possession, Vec::new()).await?;
+                manifest
+            }
         };
         let template = read_manifest(&manifest)?.template_sha256;
         let digests = ReleaseDigests { template, manifest: Digest::of(&manifest) };
-        let packaged = self.store.update_deployment(&record.deployment.environment, &record.deployment.id, |current| {
-            let current = current.cloned().unwrap_or_else(|| record.clone());
-            Ok::<_, std::convert::Infallible>(DeploymentRecord { release: Some(digests.clone()), ..current })
-        });
-        packaged.await?;
+        slipway_handler::note(&self.store, &record, |record| record.release = Some(digests.clone())).await?;
         Ok(Done {})
     }
 
@@ -68,7 +73,7 @@ impl Package {
             let message = format!("the bundle's digest is {found}, but {announced} was announced");
             return Err(Failure::new(ErrorName::BundleInvalid, message));
         }
-        let template = Template::parse(&archive.read_template(MAX_TEMPLATE_BYTES)?)?;
+        let template = Template::parse(&read_template(&mut archive)?)?;
         let mut locations = BTreeMap::new();
         let mut artifacts = Vec::new();
         let mut made: BTreeMap<String, (String, u64)> = BTreeMap::new();
@@ -104,9 +109,14 @@ impl Package {
         reference: &Reference,
         made: &mut BTreeMap<String, (String, u64)>,
     ) -> Result<Artifact, Failure> {
-        let path = slipway_bundle::normalise(&reference.path)?;
-        let as_it_is = archive.goes_up_as_it_is(&path, reference.form == PackageForm::Zip)?;
-        let inside = archive.artifact_entries(entries, &path)?;
+        // What is wrong with these is in the template, at a place that can be told.
+        let wrong = |error: BundleError| {
+            let Reference { line, resource, property, .. } = reference;
+            Failure::new(ErrorName::TemplateInvalid, format!("line {line}: {resource}: `{property}`: {error}"))
+        };
+        let path = slipway_bundle::normalise(&reference.path).map_err(wrong)?;
+        let as_it_is = archive.goes_up_as_it_is(&path, reference.form == PackageForm::Zip).map_err(wrong)?;
+        let inside = archive.artifact_entries(entries, &path).map_err(wrong)?;
         let digest = match inside.as_slice() {
             [file] if as_it_is => slipway_bundle::file_digest(file),
             _ => slipway_bundle::tree_digest(&inside),
@@ -137,6 +147,15 @@ impl Package {
         let Reference { resource, property, .. } = reference;
         Ok(Artifact { resource: resource.clone(), property: property.clone(), path, key, digest, bytes })
     }
+}
+
+fn read_template(archive: &mut Archive<Cursor<Vec<u8>>>) -> Result<Vec<u8>, Failure> {
+    archive.read_template(MAX_TEMPLATE_BYTES as u64).map_err(|error| {
+        if let BundleError::EntryTooLarge { size, .. } = error {
+            return TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) }.into();
+        }
+        error.into()
+    })
 }
 
 fn read_manifest(bytes: &[u8]) -> Result<Manifest, Failure> {

@@ -129,12 +129,10 @@ impl Settle {
         }
         let outcome = Outcome { ending, error, message, ended_at: now };
         let shown = if ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
-        let record = self.store.update_deployment(&deployment.environment, &deployment.id, |current| {
-            let mut current = current.cloned().unwrap_or_else(|| record.clone());
-            current.outcome = current.outcome.or_else(|| Some(outcome.clone()));
-            Ok::<_, Infallible>(current)
+        let noted = slipway_handler::note(&self.store, &record, |record| {
+            record.outcome = record.outcome.clone().or_else(|| Some(outcome.clone()));
         });
-        let outcome = record.await?.outcome.unwrap_or(outcome);
+        let outcome = noted.await?.outcome.unwrap_or(outcome);
         let settled = self.store.update_environment(&deployment.environment, |current| {
             let current: Environment = match current {
                 Some(current) => current.clone(),

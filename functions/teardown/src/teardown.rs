@@ -1,7 +1,5 @@
 //! The first of the walls before a protected stack, and then the deletion.
 
-use std::convert::Infallible;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_aws::store::Store;
@@ -64,12 +62,10 @@ impl Teardown {
             });
         }
         let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: now };
-        let marked = self.store.update_deployment(&deployment.environment, &deployment.id, |current| {
-            let mut current = current.cloned().unwrap_or_else(|| record.clone());
-            current.operation = current.operation.or_else(|| Some(mark.clone()));
-            Ok::<_, Infallible>(current)
-        });
-        marked.await?;
+        slipway_handler::note(&self.store, &record, |record| {
+            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        })
+        .await?;
         stack.delete(&described.id, &deployment.id.request_token(Operation::Delete)).await?;
         Ok(Polled { state: State::Deleting, wait: 0 })
     }

@@ -1,7 +1,5 @@
 //! One look. The state machine waits between two of them for as long as this one says.
 
-use std::convert::Infallible;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use slipway_aws::bucket::Bucket;
@@ -94,7 +92,7 @@ impl WaitForStack {
                 let Deployment { environment, id, .. } = &record.deployment;
                 self.bucket.put_json(&review_key(environment, id), &described.review).await?;
                 let binding = described.binding(record);
-                self.update(record, |record| record.binding.clone_from(&binding)).await?;
+                slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
                 Ok(Polled { state: State::Ready, wait: 0 })
             }
             "FAILED" if says_empty(reason) => Ok(Polled { state: State::NoChanges, wait: 0 }),
@@ -124,7 +122,7 @@ impl WaitForStack {
         if events.len() != record.events {
             self.bucket.put_json(&events_key(environment, id), &events).await?;
         }
-        self.update(record, |record| {
+        slipway_handler::note(&self.store, record, |record| {
             record.events = events.len();
             record.stack_status = Some(described.status.clone());
         })
@@ -162,16 +160,6 @@ impl WaitForStack {
                 Ok(Polled { state: State::Pending, wait: next_wait(elapsed, expected) })
             }
         }
-    }
-
-    async fn update(&self, record: &DeploymentRecord, change: impl Fn(&mut DeploymentRecord)) -> Result<(), Failure> {
-        let Deployment { environment, id, .. } = &record.deployment;
-        let updated = self.store.update_deployment(environment, id, |current| {
-            let mut current = current.cloned().unwrap_or_else(|| record.clone());
-            change(&mut current);
-            Ok::<_, Infallible>(current)
-        });
-        Ok(updated.await.map(drop)?)
     }
 }
 
