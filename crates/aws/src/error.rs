@@ -43,7 +43,7 @@ impl AwsError {
 }
 
 /// Error codes that mean "slow down", over all services that we call.
-const THROTTLED: [&str; 9] = [
+const THROTTLED: [&str; 8] = [
     "Throttling",
     "ThrottlingException",
     "ThrottledException",
@@ -52,7 +52,6 @@ const THROTTLED: [&str; 9] = [
     "ProvisionedThroughputExceededException",
     "RequestThrottled",
     "SlowDown",
-    "LimitExceededException",
 ];
 const DENIED: [&str; 4] = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AccessDeniedFault"];
 const NOT_FOUND: [&str; 8] = [

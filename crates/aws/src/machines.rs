@@ -2,6 +2,7 @@
 
 use aws_sdk_sfn::Client;
 use slipway_domain::ErrorName;
+use slipway_domain::approval::{Approval, Decision, Verdict};
 
 use crate::error::{AwsError, Kind, sort};
 
@@ -47,6 +48,26 @@ impl Machines {
     pub async fn succeed(&self, task_token: &str, output: &str) -> Result<Answered, AwsError> {
         let sent = self.client.send_task_success().task_token(task_token).output(output).send().await;
         answered(sent.map_err(|error| sort("states:SendTaskSuccess", &error)))
+    }
+
+    /// Hands on how `approval` was answered, if it was. Step Functions forgets a token with the first answer that it gets, so
+    /// doing it again does no harm.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn answer(&self, approval: &Approval) -> Result<(), AwsError> {
+        let token = &approval.task_token;
+        match (&approval.decision, &approval.void) {
+            (Some(Decision { verdict: Verdict::Approve, .. }), _) => self.succeed(token, "{}").await?,
+            (Some(Decision { verdict: Verdict::Reject, user_login, reason, .. }), _) => {
+                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                let cause = format!("{user_login} rejected the change set{why}");
+                self.fail(token, ErrorName::ApprovalRejected, &cause).await?
+            }
+            (None, Some(why)) => self.fail(token, ErrorName::Superseded, why).await?,
+            (None, None) => return Ok(()),
+        };
+        Ok(())
     }
 
     /// Lets the step that waits with `task_token` fail as `name`, with `cause` for a person.

@@ -180,11 +180,8 @@ impl Store {
     /// # Errors
     /// [`AdmissionError::Reused`], when the token stands for another request already.
     pub async fn admit(&self, admission: &Admission) -> Result<Admission, StoreError<AdmissionError>> {
-        fn expiry(admission: &Admission) -> Attributes {
-            let expires_at = admission.admitted_at.as_second() + ADMISSION_DAYS * 24 * 3600;
-            HashMap::from([("ttl".to_owned(), number(expires_at))])
-        }
-        self.update(&Key::admission(&admission.id), expiry, |recorded: Option<&Admission>| match recorded {
+        self.update(&Key::admission(&admission.id), admission_attributes, |recorded: Option<&Admission>| match recorded
+        {
             None => Ok((Some(admission.clone()), admission.clone())),
             Some(recorded) if recorded.is_same_request(admission) => Ok((None, recorded.clone())),
             Some(_) => Err(AdmissionError::Reused),
@@ -198,6 +195,38 @@ impl Store {
     /// [`AwsError`].
     pub async fn admission(&self, id: &Digest) -> Result<Option<Admission>, AwsError> {
         Ok(self.read(&Key::admission(id)).await?.map(|row| row.value))
+    }
+
+    /// Uses an admission for deployment `id`: [`Admission::use_for`].
+    ///
+    /// # Errors
+    /// [`AdmissionError::Used`].
+    pub async fn use_admission(
+        &self,
+        admission: &Admission,
+        id: &DeploymentId,
+    ) -> Result<Admission, StoreError<AdmissionError>> {
+        let last = match &admission.used_for {
+            Some(used) if used != id => self.deployment(&admission.environment, used).await?,
+            Some(_) | None => None,
+        };
+        let last = last.and_then(|record| record.outcome);
+        self.update(&Key::admission(&admission.id), admission_attributes, |current: Option<&Admission>| {
+            // What was looked up is about the use that was read: another one since is a use that goes on.
+            let current = current.unwrap_or(admission);
+            let last = last.as_ref().filter(|_| current.used_for == admission.used_for);
+            let used = current.use_for(id, last)?;
+            Ok((Some(used.clone()), used))
+        })
+        .await
+    }
+
+    /// Whose the environment's lease is, if anybody's.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn lease(&self, environment: &EnvironmentKey) -> Result<Option<Lease>, AwsError> {
+        Ok(self.read(&Key::lease(environment)).await?.map(|row| row.value))
     }
 
     /// The environment's row.
@@ -384,8 +413,17 @@ impl Store {
     }
 }
 
+fn admission_attributes(admission: &Admission) -> Attributes {
+    let expires_at = admission.admitted_at.as_second() + ADMISSION_DAYS * 24 * 3600;
+    HashMap::from([("ttl".to_owned(), number(expires_at))])
+}
+
 fn row<T: DeserializeOwned>(call: &'static str, mut item: Attributes) -> Result<Row<T>, AwsError> {
-    let unexpected = |what: String| AwsError::unexpected(call, format!("a row of the table cannot be read: {what}"));
+    let unexpected = |what: String| AwsError {
+        // A row of another version of Slipway, or a defect: trying again does not help.
+        kind: Kind::Refused,
+        ..AwsError::unexpected(call, format!("a row of the table cannot be read: {what}"))
+    };
     let version = item.get("version").and_then(|version| version.as_n().ok()).and_then(|version| version.parse().ok());
     let document = item.remove("row").ok_or_else(|| unexpected("no document".into()))?;
     let value = serde_dynamo::from_attribute_value(document).map_err(|error| unexpected(error.to_string()))?;

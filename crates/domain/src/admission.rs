@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::JobClaims;
-use crate::deployment::{Action, Launch, Requester, execution_name};
+use crate::deployment::{Action, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::names::{Digest, EnvironmentKey};
 use crate::protocol::{DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, TeardownRequest};
 use crate::stages::{Refusal, Stages, StagesError};
@@ -16,7 +16,6 @@ pub const MAX_ATTEMPT: u32 = 100;
 
 /// The recorded answer "yes".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Admission {
     /// Its id: a digest over the token's `jti`, the action and the environment, so that the same request is the same
     /// admission. The token's id is a secret of the job, so nobody else can name its admission.
@@ -33,6 +32,9 @@ pub struct Admission {
     pub job: String,
     /// When it was given.
     pub admitted_at: Timestamp,
+    /// The deployment that it was last used for.
+    #[serde(default)]
+    pub used_for: Option<DeploymentId>,
 }
 
 /// Why a request is not admitted.
@@ -68,6 +70,9 @@ pub enum AdmissionError {
     /// The execution is not one that this admission admits.
     #[error("the execution {0} is not one that its admission admits: start it with the name that belongs to it")]
     OtherExecution(String),
+    /// It was used, and what it was used for goes on, or ended well.
+    #[error("the admission was used already, for deployment {0}: retry the job")]
+    Used(DeploymentId),
     /// Too late.
     #[error("the admission was given at {0} and may be used for two hours: retry the job")]
     Expired(Timestamp),
@@ -134,6 +139,7 @@ fn admission(
         requester: Some(requester(claims)),
         job: job.to_owned(),
         admitted_at: now,
+        used_for: None,
     }
 }
 
@@ -192,19 +198,33 @@ pub fn teardown(
 
 impl Admission {
     /// The admission with which `sweep` tears down an environment that expired at `expired_at`: the same each time that it
-    /// looks, until the environment is deployed again.
+    /// looks within an hour, so that a teardown that failed is tried again in the next one.
     #[must_use]
     pub fn of_sweep(environment: &EnvironmentKey, expired_at: Timestamp, now: Timestamp) -> Self {
-        let job = format!("sweep-{}", expired_at.as_second());
-        let id = Digest::of_parts(&["sweep", &environment.to_string(), &job]);
+        let job = format!("sweep-{}-{}", expired_at.as_second(), now.as_second() / 3600);
         Self {
-            id,
+            id: Digest::of_parts(&["sweep", &environment.to_string(), &job]),
             action: Action::Teardown,
             environment: environment.clone(),
             launch: None,
             requester: None,
             job,
             admitted_at: now,
+            used_for: None,
+        }
+    }
+
+    /// Uses this admission for deployment `id`: the row to write. It may be used again only after what it was used for failed:
+    /// whoever may describe an execution can read the admission's id, and must not be able to do the same thing once more.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Used`].
+    pub fn use_for(&self, id: &DeploymentId, last: Option<&Outcome>) -> Result<Self, AdmissionError> {
+        match &self.used_for {
+            Some(used) if used != id && last.is_none_or(|outcome| outcome.ending != Ending::Failed) => {
+                Err(AdmissionError::Used(used.clone()))
+            }
+            _ => Ok(Self { used_for: Some(id.clone()), ..self.clone() }),
         }
     }
 
@@ -236,7 +256,7 @@ impl Admission {
     /// Whether `other` asks for the same thing: then it is this admission.
     #[must_use]
     pub fn is_same_request(&self, other: &Admission) -> bool {
-        Admission { admitted_at: other.admitted_at, ..self.clone() } == *other
+        Admission { admitted_at: other.admitted_at, used_for: other.used_for.clone(), ..self.clone() } == *other
     }
 }
 
@@ -291,6 +311,21 @@ mod tests {
         let other = deploy(&other, &claims(), &stages, now).unwrap();
         assert_eq!(other.id, given.id);
         assert!(!given.is_same_request(&other));
+    }
+
+    #[test]
+    fn an_admission_is_used_again_only_after_a_failure() {
+        let stages = Stages::parse(THREE).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let fresh = deploy(&request("dev"), &claims(), &stages, now).unwrap();
+        let (one, two) = (DeploymentId::from_execution(now, "one"), DeploymentId::from_execution(now, "two"));
+        let used = fresh.use_for(&one, None).unwrap();
+        assert!(used.is_same_request(&fresh));
+        assert_eq!(used.use_for(&one, None), Ok(used.clone()), "the step that is repeated uses it once");
+        let outcome = |ending| Outcome { ending, error: None, message: None, ended_at: now };
+        assert_eq!(used.use_for(&two, None), Err(AdmissionError::Used(one.clone())));
+        assert_eq!(used.use_for(&two, Some(&outcome(Ending::Succeeded))), Err(AdmissionError::Used(one)));
+        assert_eq!(used.use_for(&two, Some(&outcome(Ending::Failed))).unwrap().used_for, Some(two));
     }
 
     #[test]

@@ -80,7 +80,6 @@ impl Verdict {
 
 /// What somebody decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Decision {
     /// Yes or no.
     pub verdict: Verdict,
@@ -98,7 +97,6 @@ pub struct Decision {
 
 /// A question put to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Approval {
     /// The SHA-256 of the link's secret part.
     pub id: Digest,

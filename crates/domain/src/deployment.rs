@@ -131,7 +131,6 @@ pub struct Requester {
 
 /// Where a stage's environments live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Target {
     /// The account.
     pub account: AccountId,
@@ -163,7 +162,6 @@ pub struct Launch {
 
 /// What a deployment was asked to do and where, fixed when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Deployment {
     /// Its id.
     pub id: DeploymentId,
@@ -216,7 +214,6 @@ pub enum Ending {
 
 /// The recorded result of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// How.
     pub ending: Ending,
@@ -230,7 +227,6 @@ pub struct Outcome {
 
 /// A deployment's row: what it was asked to do, and how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeploymentRecord {
     /// What it was asked to do.
     pub deployment: Deployment,
@@ -272,7 +268,6 @@ impl DeploymentRecord {
 
 /// The digests of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ReleaseDigests {
     /// The SHA-256 of the template.
     pub template: Digest,
@@ -282,7 +277,6 @@ pub struct ReleaseDigests {
 
 /// The mark that a step leaves before it changes a stack, so that the step, repeated, knows its own doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct OperationMark {
     /// What is done.
     pub what: Operation,
@@ -294,7 +288,6 @@ pub struct OperationMark {
 
 /// A change set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ChangeSetRef {
     /// Its ARN.
     pub arn: String,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::ErrorName;
 use crate::deployment::{Action, Deployment, DeploymentId, Ending, Outcome, Target};
 use crate::names::{Digest, EnvironmentKey, StackName};
 
@@ -38,7 +39,6 @@ impl EnvironmentState {
 
 /// A deployment that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Waiting {
     /// Which.
     pub deployment: DeploymentId,
@@ -52,7 +52,6 @@ pub struct Waiting {
 
 /// One live copy of an application in a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Its name.
     pub key: EnvironmentKey,
@@ -168,6 +167,10 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         environment.waiting = None;
     }
     let last = environment.deployment.as_ref() == Some(&deployment.id);
+    if !last && outcome.ending != Ending::Failed {
+        // Told late, or twice: what came since counts.
+        return environment;
+    }
     match outcome.ending {
         Ending::Succeeded | Ending::NoChanges => {
             environment.state = EnvironmentState::Live;
@@ -182,6 +185,8 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         }
         Ending::TornDown => {
             environment.state = EnvironmentState::TornDown;
+            // Nothing is there that an older pipeline could overwrite.
+            environment.pipeline_id = 0;
             environment.release = None;
             environment.commit = None;
             environment.url = None;
@@ -189,7 +194,7 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             environment.expires_at = None;
         }
         Ending::Failed => {
-            if last {
+            if last && outcome.error != Some(ErrorName::Superseded) {
                 environment.state = EnvironmentState::Failed;
             }
             // What a failed deployment leaves behind in an ephemeral stage expires like everything else there.
@@ -232,6 +237,15 @@ pub enum Due {
 }
 
 impl Environment {
+    /// Whether there may be a stack: not once it was torn down, or when its first deployment never came that far.
+    #[must_use]
+    pub fn is_somewhere(&self) -> bool {
+        match self.state {
+            EnvironmentState::Live | EnvironmentState::Failed => true,
+            EnvironmentState::New | EnvironmentState::TornDown => false,
+        }
+    }
+
     /// When `sweep` has to look at this environment next, if ever: the key of the index that it queries.
     #[must_use]
     pub fn due_at(&self) -> Option<Timestamp> {
@@ -259,7 +273,6 @@ impl Environment {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
-    use crate::ErrorName;
     use crate::deployment::{Launch, Requester};
     use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
     use crate::stages::Span;

@@ -15,7 +15,6 @@ pub const LEASE: SignedDuration = SignedDuration::from_mins(20);
 
 /// The exclusive right to touch an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Lease {
     /// Whose it is; nobody's after it was given up.
     pub owner: Option<DeploymentId>,

@@ -55,7 +55,6 @@ pub fn events_key(environment: &EnvironmentKey, deployment: &DeploymentId) -> St
 
 /// What a release consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`MANIFEST_VERSION`].
     pub version: u32,
@@ -71,7 +70,6 @@ pub struct Manifest {
 
 /// A parameter of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TemplateParameter {
     /// Its name.
     pub name: String,
@@ -83,7 +81,6 @@ pub struct TemplateParameter {
 
 /// One artifact of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Artifact {
     /// The resource that names it.
     pub resource: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::claims::JobClaims;
+use crate::claims::{JobClaims, RefType};
 use crate::names::{AccountId, StageName};
 
 /// The most bytes that the stages may have: an SSM parameter of the standard tier holds 4 KB, of the advanced tier 8 KB.
@@ -132,7 +132,7 @@ pub struct Stage {
     /// Full paths of the projects that may deploy here; `group/*` means every project below the group. Everyone when absent.
     #[serde(default)]
     pub projects: Option<Vec<String>>,
-    /// The branches and tags that may deploy here, each protected in GitLab. Any when absent.
+    /// The branches, and as `tags/NAME` the tags, that may deploy here, each protected in GitLab. Any when absent.
     #[serde(default)]
     pub refs: Option<Vec<String>>,
     /// The capabilities that a template may ask for.
@@ -350,12 +350,13 @@ impl Stage {
             if claims.pipeline_source == "merge_request_event" {
                 return Err(Refusal::MergeRequest(name.clone()));
             }
-            if !refs.contains(&claims.ref_name) {
-                return Err(Refusal::Ref {
-                    stage: name.clone(),
-                    ref_name: claims.ref_name.clone(),
-                    allowed: refs.join(", "),
-                });
+            // Who may push a tag may not be who may push the branch of that name.
+            let ref_name = match claims.ref_type {
+                RefType::Branch => claims.ref_name.clone(),
+                RefType::Tag => format!("tags/{}", claims.ref_name),
+            };
+            if !refs.contains(&ref_name) {
+                return Err(Refusal::Ref { stage: name.clone(), ref_name, allowed: refs.join(", ") });
             }
             if !claims.ref_protected {
                 return Err(Refusal::Unprotected { stage: name.clone(), ref_name: claims.ref_name.clone() });
@@ -421,6 +422,8 @@ pub(crate) mod tests {
             policy.allows(&prod, &feature).unwrap_err().to_string(),
             "claim ref is \"feature\"; stage prod allows main"
         );
+        let tag = JobClaims { ref_type: RefType::Tag, ..claims() };
+        assert!(policy.allows(&prod, &tag).unwrap_err().to_string().contains("\"tags/main\""));
         let open = JobClaims { ref_protected: false, ..claims() };
         assert!(matches!(policy.allows(&prod, &open), Err(Refusal::Unprotected { .. })));
         let request = JobClaims { pipeline_source: "merge_request_event".into(), ..claims() };

@@ -60,6 +60,9 @@ impl From<AwsError> for Failure {
             Kind::Unavailable => ErrorName::Unavailable,
             Kind::Denied if in_target => ErrorName::TargetDenied,
             Kind::Refused if error.call == "cloudformation:CreateChangeSet" => ErrorName::ChangeSetFailed,
+            Kind::Refused | Kind::NotFound | Kind::Conflict if error.call == "cloudformation:ExecuteChangeSet" => {
+                ErrorName::ChangeSetStale
+            }
             Kind::Refused if error.call == "cloudformation:DeleteStack" => ErrorName::StackNeedsRepair,
             Kind::Denied | Kind::NotFound | Kind::Conflict | Kind::Refused => ErrorName::Internal,
         };
@@ -87,9 +90,10 @@ impl From<AdmissionError> for Failure {
         match error {
             AdmissionError::Refused(refusal) => refusal.into(),
             AdmissionError::Stages(error) => error.into(),
-            AdmissionError::OtherAction { .. } | AdmissionError::OtherExecution(_) | AdmissionError::Expired(_) => {
-                Self::new(ErrorName::NotAllowed, error.to_string())
-            }
+            AdmissionError::OtherAction { .. }
+            | AdmissionError::OtherExecution(_)
+            | AdmissionError::Used(_)
+            | AdmissionError::Expired(_) => Self::new(ErrorName::NotAllowed, error.to_string()),
             AdmissionError::Nameless | AdmissionError::TooLarge { .. } | AdmissionError::Reused => {
                 Self::new(ErrorName::InvalidRequest, error.to_string())
             }

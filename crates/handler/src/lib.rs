@@ -31,7 +31,14 @@ pub fn parse<T: DeserializeOwned>(payload: serde_json::Value) -> Result<T, Failu
         // serde would take a list of the fields for the fields.
         return Err(malformed("a JSON object is expected"));
     }
-    serde_json::from_value(payload).map_err(|error| malformed(&error.to_string()))
+    serde_json::from_value(payload).map_err(|error| malformed(&without_values(&error.to_string())))
+}
+
+/// serde quotes what it does not understand, which may be a token in the wrong place: long words are left out.
+fn without_values(text: &str) -> String {
+    let word = |word: &str| if word.chars().count() > 40 { "…".to_owned() } else { word.to_owned() };
+    let words: Vec<String> = text.split(' ').take(60).map(word).collect();
+    words.join(" ")
 }
 
 /// Serves the function: hands each event, with the time that it came, to `handle`, until Lambda ends the process.

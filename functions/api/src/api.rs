@@ -79,12 +79,12 @@ impl Api {
         Ok(admitted(admission, claims, &self.deploy_machine, upload))
     }
 
-    /// Where to send the bundle, unless it is there, or was.
+    /// Where to send the bundle, unless one of this project was verified before. What merely lies there may be anything.
     async fn upload(&self, request: &DeployRequest, admission: &Admission) -> Result<Option<Upload>, Failure> {
         let bundle = &request.launch.bundle;
         let project = admission.environment.project;
         let (key, possession) = (bundle_key(project, bundle), possession_key(project, bundle));
-        if self.bucket.size(&possession).await?.is_some() || self.bucket.size(&key).await?.is_some() {
+        if self.bucket.size(&possession).await?.is_some() {
             return Ok(None);
         }
         let (url, headers) = self.bucket.presigned_upload(&key, request.bundle_bytes).await?;

@@ -9,7 +9,7 @@ use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, Verdict, link_id};
+use slipway_domain::approval::{Approval, link_id};
 use slipway_domain::deployment::DeploymentRef;
 use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::names::Digest;
@@ -77,20 +77,9 @@ impl Ask {
         });
         environment.await?;
         self.store.give_up_lease(key, &deployment.id, now).await?;
-        self.answer_again(&stored).await?;
+        // An answer that was given to an earlier try of this step belongs to this one's token, too.
+        self.machines.answer(&stored).await?;
         Ok(Done {})
-    }
-
-    /// Hands on an answer that was given to an earlier try of this step.
-    async fn answer_again(&self, approval: &Approval) -> Result<(), Failure> {
-        let token = &approval.task_token;
-        match (&approval.decision, &approval.void) {
-            (Some(decision), _) if decision.verdict == Verdict::Approve => self.machines.succeed(token, "{}").await?,
-            (Some(_), _) => self.machines.fail(token, ErrorName::ApprovalRejected, "rejected").await?,
-            (None, Some(why)) => self.machines.fail(token, ErrorName::Superseded, why).await?,
-            (None, None) => return Ok(()),
-        };
-        Ok(())
     }
 
     async fn link_key(&self) -> Result<[u8; 32], Failure> {

@@ -12,9 +12,9 @@ use slipway_domain::admission::Admission;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
 use slipway_domain::lease::Taking;
-use slipway_domain::names::Region;
+use slipway_domain::names::{AccountId, EnvironmentKey, Region};
 use slipway_domain::protocol::ExecutionInput;
-use slipway_domain::waiting::FOR_LEASE;
+use slipway_domain::waiting::next_wait;
 use slipway_handler::Failure;
 
 /// What the function works with.
@@ -93,21 +93,35 @@ impl Begin {
             )
         })?;
         admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
-        let Admission { id, action, environment, launch, requester, .. } = admission;
+        let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
+        let Admission { id: admission, action, environment, launch, requester, .. } =
+            self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;
+        let mut target =
+            Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected };
+        if let Some(known) = self.store.environment(&environment).await?.filter(|known| known.is_somewhere()) {
+            // What lives in another account, because the stage was moved since, is torn down there first.
+            match action {
+                Action::Teardown => {
+                    target = Target { protected: stage.protected || known.target.protected, ..known.target }
+                }
+                Action::Deploy if known.target.account == target.account => {}
+                Action::Deploy => return Err(moved(&environment, &known.target.account, &target.account)),
+            }
+        }
         Ok(Deployment {
-            id: DeploymentId::from_execution(execution.started_at, &execution.arn),
+            id,
             action,
             stack_name: environment.stack_name(),
-            target: Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected },
+            target,
             environment,
             launch,
             approval: stage.approval.clone(),
             timeout: stage.timeout,
             requester,
             execution_arn: execution.arn,
-            admission: id,
+            admission,
             started_at: execution.started_at,
         })
     }
@@ -162,8 +176,18 @@ impl Begin {
                     return Err(Failure::new(ErrorName::LeaseHeld, message));
                 }
                 self.still_newest(deployment).await?;
-                Ok(Output { deployment: reference(0), approval, wait: FOR_LEASE })
+                Ok(Output {
+                    deployment: reference(0),
+                    approval,
+                    wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None),
+                })
             }
         }
     }
+}
+
+fn moved(environment: &EnvironmentKey, from: &AccountId, to: &AccountId) -> Failure {
+    let message =
+        format!("{environment} lives in account {from}, and its stage is account {to} now: tear it down first");
+    Failure::new(ErrorName::NotAllowed, message)
 }

@@ -118,7 +118,9 @@ impl ChangeSet {
         let purpose = Purpose::Execute { bucket: self.bucket.name() };
         let stack = self.targets.stack(deployment, purpose).await?;
         let described = stack.describe_change_set(&change_set.arn).await?;
-        if record.operation.is_some() && described.as_ref().is_none_or(|set| set.execution_status != "AVAILABLE") {
+        if record.operation.is_some()
+            && described.as_ref().is_none_or(|set| set.execution_status.starts_with("EXECUTE_"))
+        {
             // An earlier try of this step got it going, and died before it could say so.
             return Ok(EXECUTING);
         }
@@ -126,10 +128,13 @@ impl ChangeSet {
         self.check_unchanged(record, &described)?;
         self.check_approved(record).await?;
         let mark = OperationMark { what: Operation::Execute, stack_id: described.stack_id.clone(), began_at: now };
-        slipway_handler::note(&self.store, record, |record| {
-            record.operation = Some(record.operation.clone().unwrap_or(mark.clone()))
-        })
-        .await?;
+        let noted = slipway_handler::note(&self.store, record, |record| {
+            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        });
+        if noted.await?.outcome.is_some() {
+            // Stopped while this step was at work: settle has recorded the end, and nothing is begun after it.
+            return Err(Failure::new(ErrorName::Stopped, "the deployment ended before its change set was executed"));
+        }
         stack.execute(&change_set.arn, &deployment.id.request_token(Operation::Execute)).await?;
         Ok(EXECUTING)
     }
@@ -192,15 +197,18 @@ fn busy(deployment: &Deployment, now: Timestamp) -> Result<Polled<State>, Failur
 fn repair(deployment: &Deployment, stack: Option<&StackDescription>) -> Failure {
     let status = stack.map_or("unknown", |stack| stack.status.as_str());
     let name = &deployment.stack_name;
-    let command = match status {
+    let advice = match status {
         "UPDATE_ROLLBACK_FAILED" => format!("aws cloudformation continue-update-rollback --stack-name {name}"),
-        _ => format!("aws cloudformation delete-stack --stack-name {name}"),
+        "CREATE_FAILED" | "ROLLBACK_FAILED" | "ROLLBACK_COMPLETE" | "DELETE_FAILED" => {
+            format!("aws cloudformation delete-stack --stack-name {name}")
+        }
+        _ => format!("aws cloudformation describe-stack-events --stack-name {name}"),
     };
     let Deployment { target, .. } = deployment;
     Failure::new(
         ErrorName::StackNeedsRepair,
         format!(
-            "the stack {name} is {status}; in account {}, after a look at its events: {command} --region {}",
+            "the stack {name} is {status}; in account {}, after a look at its events: {advice} --region {}",
             target.account, target.region
         ),
     )

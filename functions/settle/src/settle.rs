@@ -13,6 +13,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::Approval;
 use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
+use slipway_domain::lease::Taking;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
@@ -102,7 +103,8 @@ pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
     let started_at = Timestamp::from_millisecond(started_at_millis).map_err(|error| invalid(error.to_string()))?;
     let input = input.ok_or_else(|| invalid("its input is too large to be told".into()))?;
     let input = serde_json::from_str(&input).map_err(|error| invalid(error.to_string()))?;
-    let error = error.unwrap_or_else(|| format!("Execution.{status}"));
+    // Whoever stops an execution may give it any error: the status says what happened.
+    let error = error.filter(|_| status == "FAILED").unwrap_or_else(|| format!("Execution.{status}"));
     Ok(Input { execution: Execution { arn, started_at, input }, end: End::Failed(Caught { error, cause }) })
 }
 
@@ -118,21 +120,21 @@ impl Settle {
             return Ok(Output { error, cause, deployment: None });
         };
         let deployment = &record.deployment;
+        let (error, message) = failed.unzip();
         let ending = match input.end {
             End::Done(ending) => ending,
             End::Failed(_) => Ending::Failed,
         };
-        let left_behind = if ending == Ending::Failed { self.clean_up(&record).await? } else { None };
-        let (error, mut message) = failed.unzip();
-        if let (Some(message), Some(left)) = (message.as_mut(), left_behind) {
-            message.push_str(&left);
-        }
         let outcome = Outcome { ending, error, message, ended_at: now };
-        let shown = if ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
+        // The first end that was recorded is the end, whatever is told later.
         let noted = slipway_handler::note(&self.store, &record, |record| {
             record.outcome = record.outcome.clone().or_else(|| Some(outcome.clone()));
         });
         let outcome = noted.await?.outcome.unwrap_or(outcome);
+        if outcome.ending == Ending::Failed {
+            self.clean_up(&record, now).await?;
+        }
+        let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
         let settled = self.store.update_environment(&deployment.environment, |current| {
             let current: Environment = match current {
                 Some(current) => current.clone(),
@@ -154,25 +156,30 @@ impl Settle {
         Ok(self.store.deployment(&admission.environment, &id).await?)
     }
 
-    /// Takes away what a failed deployment leaves behind: its question to people, and a change set that was not executed.
-    /// What cannot be taken away is told, and does not keep the result from being recorded.
-    async fn clean_up(&self, record: &DeploymentRecord) -> Result<Option<String>, Failure> {
+    /// Takes away what a failed deployment leaves behind: its question to people, and a change set that was not executed. The
+    /// empty stack that the change set made goes only while nobody else is at work on the environment.
+    async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
             self.void(approval).await?;
         }
-        let Some(change_set) = record.change_set.as_ref().filter(|_| record.operation.is_none()) else {
-            return Ok(None);
-        };
+        let Some(change_set) = record.change_set.as_ref().filter(|_| record.operation.is_none()) else { return Ok(()) };
+        let Deployment { environment, id, .. } = &record.deployment;
+        let alone = matches!(self.store.take_lease(environment, id, now).await?, Taking::Ours(_));
         let discarded = match self.targets.stack(&record.deployment, Purpose::Discard).await {
-            Ok(stack) => stack.discard(&record.deployment, change_set).await,
+            Ok(stack) if alone => stack.discard(&record.deployment, change_set).await,
+            Ok(stack) => stack.delete_change_set(&change_set.arn).await,
             Err(error) => Err(error),
         };
         match discarded {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(()),
             Err(error) if matches!(error.kind, slipway_aws::Kind::Throttled | slipway_aws::Kind::Unavailable) => {
                 Err(error.into())
             }
-            Err(error) => Ok(Some(format!(" (the change set {} is left behind: {error})", change_set.arn))),
+            // It costs nothing and does nothing: the result is what matters.
+            Err(error) => {
+                tracing::warn!(change_set = change_set.arn, %error, "left behind");
+                Ok(())
+            }
         }
     }
 
@@ -210,7 +217,7 @@ fn named(caught: &Caught) -> (ErrorName, String) {
     }
     let name = match caught.error.as_str() {
         "Execution.ABORTED" => ErrorName::Stopped,
-        "States.Timeout" | "Execution.TIMED_OUT" => ErrorName::StackTimedOut,
+        "Execution.TIMED_OUT" => ErrorName::StackTimedOut,
         _ => ErrorName::Internal,
     };
     let what = match caught.error.as_str() {
@@ -240,6 +247,6 @@ mod tests {
             (ErrorName::Stopped, "the execution was stopped by a person".into())
         );
         assert_eq!(caught("Sandbox.Timedout", Some("x")).0, ErrorName::Internal);
-        assert_eq!(caught("States.Timeout", None).0, ErrorName::StackTimedOut);
+        assert_eq!(caught("States.Timeout", None), (ErrorName::Internal, "a step did not answer in time".into()));
     }
 }

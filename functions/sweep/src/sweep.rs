@@ -31,6 +31,8 @@ pub(crate) struct Swept {
     teardowns: usize,
     /// How many questions it ended.
     expired_approvals: usize,
+    /// How many of both it could not; the log says why.
+    failed: usize,
 }
 
 impl Sweep {
@@ -38,14 +40,20 @@ impl Sweep {
         let mut swept = Swept::default();
         for environment in self.store.due(now, PAGE).await? {
             for due in environment.due(now) {
-                match due {
+                let (done, count) = match due {
                     Due::ExpireApproval(waiting) => {
-                        self.expire(&environment, &waiting).await?;
-                        swept.expired_approvals += 1;
+                        (self.expire(&environment, &waiting).await, &mut swept.expired_approvals)
                     }
                     Due::Teardown { expired_at } => {
-                        self.tear_down(&environment, expired_at, now).await?;
-                        swept.teardowns += 1;
+                        (self.tear_down(&environment, expired_at, now).await, &mut swept.teardowns)
+                    }
+                };
+                match done {
+                    Ok(()) => *count += 1,
+                    Err(failure) => {
+                        // One that cannot be helped does not keep the others waiting.
+                        tracing::error!(environment = %environment.key, error = %failure.name, message = failure.message);
+                        swept.failed += 1;
                     }
                 }
             }
@@ -59,8 +67,13 @@ impl Sweep {
             let open = current.filter(|approval| approval.decision.is_none() && approval.void.is_none());
             Ok::<_, Infallible>(open.map(|open| Approval { void: Some(why.clone()), ..open.clone() }))
         });
-        if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
-            self.machines.fail(&approval.task_token, ErrorName::ApprovalExpired, &why).await?;
+        match voided.await? {
+            // Decided in time, and the answer was lost on its way.
+            Some(approval) if approval.decision.is_some() => self.machines.answer(&approval).await?,
+            Some(approval) => {
+                self.machines.fail(&approval.task_token, ErrorName::ApprovalExpired, &why).await?;
+            }
+            None => {}
         }
         let cleared = self.store.update_environment(&environment.key, |current| {
             let mut current = current.unwrap_or(environment).clone();

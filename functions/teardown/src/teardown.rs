@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
-use slipway_domain::deployment::{DeploymentRef, Operation, OperationMark};
+use slipway_domain::deployment::{Deployment, DeploymentRef, Operation, OperationMark};
+use slipway_domain::environment::Due;
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_status::{Entry, StackStatus};
 use slipway_domain::stages::Refusal;
@@ -44,6 +45,9 @@ impl Teardown {
         if deployment.target.protected {
             return Err(Refusal::Protected(deployment.environment.stage.clone()).into());
         }
+        if deployment.requester.is_none() {
+            self.check_still_expired(deployment, now).await?;
+        }
         let stack = self.targets.stack(deployment, Purpose::Delete).await?;
         let described = stack.describe(None).await?;
         let Some(described) = described.filter(|stack| stack.status != StackStatus::DeleteComplete.as_str()) else {
@@ -68,5 +72,17 @@ impl Teardown {
         .await?;
         stack.delete(&described.id, &deployment.id.request_token(Operation::Delete)).await?;
         Ok(Polled { state: State::Deleting, wait: 0 })
+    }
+
+    /// `sweep` read that the environment expired before this deployment had the lease: it may have been deployed since.
+    async fn check_still_expired(&self, deployment: &Deployment, now: Timestamp) -> Result<(), Failure> {
+        let environment = self.store.environment(&deployment.environment).await?;
+        let expired =
+            environment.is_some_and(|known| known.due(now).iter().any(|due| matches!(due, Due::Teardown { .. })));
+        if expired {
+            return Ok(());
+        }
+        let message = format!("{} was deployed again, and is not expired any more", deployment.environment);
+        Err(Failure::new(ErrorName::Superseded, message))
     }
 }

@@ -132,6 +132,8 @@ impl WaitForStack {
             Operation::Delete => status.deleting(),
         };
         match progress {
+            // A stack's id is never used again: deleted is deleted, whoever began it.
+            Progress::Succeeded if mark.what == Operation::Delete => Ok(Polled { state: State::Done, wait: 0 }),
             // The status may still be the one of before: it is ours only once CloudFormation tells events of our call.
             Progress::Succeeded if !events.is_empty() => Ok(Polled { state: State::Done, wait: 0 }),
             Progress::Failed if !events.is_empty() => {

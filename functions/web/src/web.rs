@@ -8,7 +8,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::machines::Machines;
 use slipway_aws::store::{Store, StoreError};
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, Decision, DecisionError, Verdict};
+use slipway_domain::approval::{Approval, DecisionError, Verdict};
 use slipway_domain::names::Digest;
 use slipway_domain::release::review_key;
 use slipway_domain::review::Review;
@@ -111,12 +111,12 @@ impl Web {
         match decided.await {
             Ok(None) => Err(Failure::new(ErrorName::NotFound, "There is nothing here.")),
             Ok(Some(approval)) => {
-                self.hand_on(&approval).await?;
+                self.machines.answer(&approval).await?;
                 self.page(&approval, json, now).await
             }
             Err(StoreError::Rule(DecisionError::Decided(decision))) => {
                 // Whoever comes second is told; and if the first one's answer was lost on the way, it is handed on now.
-                self.hand_on(&self.find(id).await?).await?;
+                self.machines.answer(&self.find(id).await?).await?;
                 let again = DecisionError::Decided(decision).to_string();
                 Ok(refuse(409, json, ErrorName::NotAllowed, &again))
             }
@@ -126,21 +126,6 @@ impl Web {
             }
             Err(StoreError::Aws(error)) => Err(error.into()),
         }
-    }
-
-    /// Tells Step Functions what was decided. It forgets the token with the first answer that it gets.
-    async fn hand_on(&self, approval: &Approval) -> Result<(), Failure> {
-        let Some(decision) = &approval.decision else { return Ok(()) };
-        let Decision { verdict, user_login, reason, .. } = decision;
-        match verdict {
-            Verdict::Approve => self.machines.succeed(&approval.task_token, "{}").await?,
-            Verdict::Reject => {
-                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                let cause = format!("{user_login} rejected the change set{why}");
-                self.machines.fail(&approval.task_token, ErrorName::ApprovalRejected, &cause).await?
-            }
-        };
-        Ok(())
     }
 }
 
