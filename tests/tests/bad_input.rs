@@ -866,6 +866,13 @@ fn what_people_refuse_leaves_no_shell() {
         let (code, body) = world.decide(&link, "reject", &manager).await;
         assert_eq!(code, 200, "{body}");
         assert_eq!(world.end(&arn).await.error, "ApprovalRejected");
+        // CloudFormation deletes it in its own time.
+        for _ in 0..100 {
+            if world.stack_status(DEV, &dana, &on).await.is_none() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         assert_eq!(world.stack_status(DEV, &dana, &on).await, None);
         assert!(world.lease_is_free(&on).await);
     });

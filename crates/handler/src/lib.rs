@@ -72,6 +72,6 @@ fn now() -> Timestamp {
 }
 
 fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::new("info");
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_target(false).without_time().try_init();
+    let format = tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO);
+    let _ = format.with_target(false).without_time().try_init();
 }
