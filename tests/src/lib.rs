@@ -356,9 +356,15 @@ impl World {
         aws_sdk_iam::Client::new(&self.control_plane.emulator.sdk_config(account))
     }
 
-    /// Whether nobody has the environment's lease.
+    /// Whether nobody has the environment's lease, soon: it is the last thing that an end gives up.
     pub async fn lease_is_free(&self, on: &On) -> bool {
-        self.row(on, "LEASE").await.is_none_or(|lease| lease["owner"].is_null())
+        for _ in 0..100 {
+            if self.row(on, "LEASE").await.is_none_or(|lease| lease["owner"].is_null()) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
     }
 
     /// A request to a link of the function `web`: the status and the body.
@@ -410,6 +416,16 @@ impl World {
         request.expression_attribute_values(":second", AttributeValue::N("1".into())).send().await.unwrap();
     }
 
+    /// Writes an admission behind Slipway's back: what `sweep` records before it starts a teardown.
+    pub async fn put_admission(&self, admission: &slipway_domain::admission::Admission) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let table = self.control_plane.output("TableName");
+        let request =
+            self.dynamodb.put_item().table_name(table).item("pk", A::S(format!("ADMISSION#{}", admission.id)));
+        let request = request.item("sk", A::S("ADMISSION".into())).item("version", A::N("1".into()));
+        request.item("row", attribute(&serde_json::to_value(admission).unwrap())).send().await.unwrap();
+    }
+
     /// Lets the cleanup run once.
     pub async fn sweep(&self) -> Value {
         self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()
@@ -437,5 +453,18 @@ fn plain(value: &aws_sdk_dynamodb::types::AttributeValue) -> Value {
         map.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<serde_json::Map<_, _>>().into()
     } else {
         Value::Null
+    }
+}
+
+/// JSON as a DynamoDB value.
+fn attribute(value: &Value) -> aws_sdk_dynamodb::types::AttributeValue {
+    use aws_sdk_dynamodb::types::AttributeValue as A;
+    match value {
+        Value::Null => A::Null(true),
+        Value::Bool(flag) => A::Bool(*flag),
+        Value::Number(number) => A::N(number.to_string()),
+        Value::String(text) => A::S(text.clone()),
+        Value::Array(list) => A::L(list.iter().map(attribute).collect()),
+        Value::Object(map) => A::M(map.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()),
     }
 }

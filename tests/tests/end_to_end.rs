@@ -1,10 +1,18 @@
 //! Deployments over the real state machines on the embedded AWS.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may, and its time is now"
+)]
 
+use serde_json::json;
+use slipway_domain::admission::Admission;
 use slipway_domain::deployment::Ending;
 use slipway_domain::environment::EnvironmentState;
-use slipway_domain::names::Digest;
+use slipway_domain::names::{Digest, EnvironmentKey, ProjectId};
 use slipway_domain::protocol::{Ask, TeardownRequest};
 use slipway_local::{DEV, PROD, STAGING, inspect, job as jobs};
 use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, with_parameter};
@@ -327,6 +335,62 @@ fn a_digest_alone_launches_nothing() {
         assert!(admitted.upload.is_some(), "it has to send the bundle itself");
         let arn = world.start_admitted(&admitted, &thief).await;
         assert_eq!(world.end(&arn).await.error, "BundleMissing");
+    });
+}
+
+#[test]
+fn an_admission_is_used_once() {
+    in_world(|world| async move {
+        let (job, on) = (job("deploy-dev", "feature"), on("dev", &named("review/replay")));
+        let (digest, zip) = bundle(&tiny("replay"));
+        let admitted = world.admit(&job, &on, launch(&digest), zip.len()).await.unwrap();
+        world.upload(&admitted, zip).await;
+        let arn = world.start_attempt(&admitted, &job, 1).await.unwrap();
+        green(&world.end(&arn).await);
+        // Whoever may describe that execution knows the admission, and can work out the next name.
+        let again = world.start_attempt(&admitted, &job, 2).await.unwrap();
+        let ended = world.end(&again).await;
+        assert_eq!(ended.error, "NotAllowed", "{ended:?}");
+        assert!(ended.cause.contains("used already"), "{ended:?}");
+    });
+}
+
+#[test]
+fn what_lies_unverified_under_a_digest_does_no_harm() {
+    in_world(|world| async move {
+        let (job, on) = (job("deploy-dev", "feature"), on("dev", &named("review/poison")));
+        let (digest, zip) = bundle(&tiny(&named("poison")));
+        let put = world.s3.put_object().bucket(world.bucket()).key(format!("bundles/101/{digest}.zip"));
+        put.body(b"garbage".to_vec().into()).send().await.unwrap();
+        let arn = world.begin_launch(&job, &on, launch(&digest), zip).await;
+        green(&world.end(&arn).await);
+    });
+}
+
+#[test]
+fn sweep_spares_what_was_deployed_again() {
+    in_world(|world| async move {
+        let (owner, on) = (job("deploy-dev", "feature"), on("dev", &named("review/spared")));
+        green(&world.deploy(&owner, &on, &tiny("spared")).await);
+        // A teardown of sweep's that waited for the lease while the environment was deployed again.
+        let key = EnvironmentKey {
+            project: ProjectId(101),
+            application: on.application.clone(),
+            stage: on.stage.clone(),
+            environment: on.environment.clone(),
+        };
+        let now = jiff::Timestamp::now();
+        let admission = Admission::of_sweep(&key, now, now);
+        world.put_admission(&admission).await;
+        let input = json!({"admission": admission.id, "attempt": 1}).to_string();
+        let machine = world.control_plane.output("TeardownMachine");
+        let start = world.machines.start_execution().state_machine_arn(machine).name(admission.execution_name(1));
+        let started = start.input(input).send().await.unwrap();
+        let ended = world.end(started.execution_arn()).await;
+        assert_eq!(ended.error, "Superseded", "{ended:?}");
+        assert_eq!(world.status(&owner, &on).await.unwrap().state, EnvironmentState::Live);
+        assert_eq!(world.stack_status(DEV, &owner, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+        assert!(world.lease_is_free(&on).await);
     });
 }
 
