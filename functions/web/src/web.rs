@@ -72,6 +72,7 @@ impl Web {
                 (ErrorName::NotFound, 404),
             ];
             let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
+            tracing::error!(error = %failure.name, message = failure.message, "failed");
             // What went wrong inside is for the log, not for whoever holds a link.
             let message =
                 if status == 500 { "Something went wrong; the function's log says what." } else { &failure.message };
@@ -96,8 +97,10 @@ impl Web {
         let reference = &approval.deployment;
         let key = review_key(&reference.environment, &reference.id);
         let review: Option<Review> = self.bucket.get_json(&key, MAX_REVIEW_BYTES).await?;
+        // Nobody is asked to approve what cannot be shown.
+        let review = review.ok_or_else(|| Failure::new(ErrorName::Internal, format!("the review {key} is missing")))?;
         let record = slipway_handler::record(&self.store, reference).await?;
-        let body = Page::new(approval, &record, review.unwrap_or_default(), now).html()?;
+        let body = Page::new(approval, &record, review, now).html()?;
         Ok(html(200, body))
     }
 
