@@ -391,6 +391,15 @@ impl Store {
         Ok(self.read(&Key::approval(id)).await?.map(|row| row.value))
     }
 
+    /// Makes an approval void: [`Approval::voided`]. The row as it is then.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn void_approval(&self, id: &Digest, why: &str) -> Result<Option<Approval>, AwsError> {
+        let voided = self.update_approval(id, |current| Ok(current.and_then(|approval| approval.voided(why))));
+        infallible(voided.await)
+    }
+
     /// Lets `rule` make the approval's next row, which is returned; `rule` gets nothing when there is none yet, and may
     /// leave the row as it is with `Ok(None)`.
     ///

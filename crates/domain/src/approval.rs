@@ -237,6 +237,13 @@ impl Approval {
         })
     }
 
+    /// Makes the question void, because of `why`: the row to write. What was decided, or is void already, stays.
+    #[must_use]
+    pub fn voided(&self, why: &str) -> Option<Self> {
+        let open = self.decision.is_none() && self.void.is_none();
+        open.then(|| Self { void: Some(why.to_owned()), ..self.clone() })
+    }
+
     /// Whether this approval allows to execute what `binding` stands for: the last check before it happens.
     #[must_use]
     pub fn allows(&self, binding: &Digest) -> bool {

@@ -72,7 +72,7 @@ impl Begin {
                 record.await?;
                 let environment =
                     self.store.update_environment(key, |current| environment::begin(current, &deployment)).await?;
-                self.supersede_waiting(&environment, &deployment, now).await?;
+                self.supersede_waiting(&environment, &deployment).await?;
                 self.lease(&deployment, now).await
             }
             Input::Resume(reference) => {
@@ -127,12 +127,7 @@ impl Begin {
     }
 
     /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more.
-    async fn supersede_waiting(
-        &self,
-        environment: &Environment,
-        by: &Deployment,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    async fn supersede_waiting(&self, environment: &Environment, by: &Deployment) -> Result<(), Failure> {
         let Some(waiting) = environment.waiting.as_ref().filter(|waiting| waiting.deployment != by.id) else {
             return Ok(());
         };
@@ -142,12 +137,7 @@ impl Begin {
             }
             None => format!("superseded by a {} of an expired environment", by.action.as_str()),
         };
-        let voided = self.store.update_approval(&waiting.approval, |approval| {
-            let open = approval.filter(|approval| approval.is_open(now).is_ok());
-            Ok::<_, Infallible>(
-                open.map(|open| slipway_domain::approval::Approval { void: Some(why.clone()), ..open.clone() }),
-            )
-        });
+        let voided = self.store.void_approval(&waiting.approval, &why);
         if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
             self.machines.fail(&approval.task_token, ErrorName::Superseded, &why).await?;
         }

@@ -1,8 +1,6 @@
 //! The one end of every deployment: of those that succeed, of those that a state machine catches, and, through EventBridge, of
 //! those that are stopped, time out or die outside any Catch. The first record of an end stays.
 
-use std::convert::Infallible;
-
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,6 @@ use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::Approval;
 use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
 use slipway_domain::lease::Taking;
@@ -184,11 +181,7 @@ impl Settle {
     }
 
     async fn void(&self, approval: &slipway_domain::names::Digest) -> Result<(), Failure> {
-        let voided = self.store.update_approval(approval, |current| {
-            let open = current.filter(|approval| approval.decision.is_none() && approval.void.is_none());
-            let why = "the deployment ended without a decision".to_owned();
-            Ok::<_, Infallible>(open.map(|open| Approval { void: Some(why.clone()), ..open.clone() }))
-        });
+        let voided = self.store.void_approval(approval, "the deployment ended without a decision");
         if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
             self.machines.fail(&approval.task_token, ErrorName::ChangeSetStale, "the deployment ended").await?;
         }

@@ -9,7 +9,6 @@ use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
-use slipway_domain::approval::Approval;
 use slipway_domain::environment::{Due, Environment, Waiting};
 use slipway_domain::protocol::ExecutionInput;
 use slipway_handler::Failure;
@@ -63,11 +62,7 @@ impl Sweep {
 
     async fn expire(&self, environment: &Environment, waiting: &Waiting) -> Result<(), Failure> {
         let why = format!("nobody decided until {}", waiting.until);
-        let voided = self.store.update_approval(&waiting.approval, |current| {
-            let open = current.filter(|approval| approval.decision.is_none() && approval.void.is_none());
-            Ok::<_, Infallible>(open.map(|open| Approval { void: Some(why.clone()), ..open.clone() }))
-        });
-        match voided.await? {
+        match self.store.void_approval(&waiting.approval, &why).await? {
             // Decided in time, and the answer was lost on its way.
             Some(approval) if approval.decision.is_some() => self.machines.answer(&approval).await?,
             Some(approval) => {
