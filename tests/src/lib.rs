@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
 
+pub mod peers;
+
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Cursor;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
-use slipway_bundle::{Limits, Tree};
+use slipway_bundle::{Folder, Limits};
 use slipway_domain::admission::MAX_ATTEMPT;
 use slipway_domain::deployment::{Launch, execution_name};
 use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
@@ -112,10 +113,10 @@ pub fn failing(name: &str) -> String {
 #[must_use]
 pub fn bundle(template: &str) -> (Digest, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
-    let tree = Tree::read(folder.path(), template.as_bytes(), &[], &Limits::default()).unwrap();
-    let mut zip = Cursor::new(Vec::new());
+    let tree = Folder::open(folder.path(), &Limits::default()).unwrap().tree(&[], Some(template.as_bytes())).unwrap();
+    let mut zip = Vec::new();
     tree.write_zip(&mut zip).unwrap();
-    (Digest::new(tree.digest().as_str()).unwrap(), zip.into_inner())
+    (Digest::new(tree.listing().digest().as_str()).unwrap(), zip)
 }
 
 /// What launches the bundle `digest`.

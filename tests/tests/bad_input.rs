@@ -10,11 +10,11 @@ use std::io::Cursor;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use slipway_bundle::{Archive, Limits, tree_digest};
+use slipway_bundle::{Archive, Limits};
 use slipway_domain::ErrorName;
 use slipway_domain::ErrorName::{
-    BundleInvalid, BundleMissing, ChangeSetFailed, InvalidRequest, InvalidToken, LeaseHeld, NotAllowed, NotFound,
-    ParameterInvalid, StageProtected, TemplateInvalid, UnknownStage,
+    BundleInvalid, BundleMissing, ChangeSetFailed, InvalidRequest, InvalidToken, LeaseHeld, LimitExceeded, NotAllowed,
+    NotFound, ParameterInvalid, StageProtected, TemplateInvalid, UnknownStage,
 };
 use slipway_domain::deployment::{Ending, Launch};
 use slipway_domain::environment::EnvironmentState;
@@ -175,8 +175,8 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
     (
         "a bundle over the limit",
         |a| a.deploy()["bundle_bytes"] = json!(MAX_BUNDLE_BYTES + 1),
-        BundleInvalid,
-        &["1073741825 bytes", "the limit is 1073741824"],
+        LimitExceeded,
+        &["2147483649 bytes", "the limit is 2147483648"],
     ),
     ("no digest", |a| a.deploy()["launch"]["bundle"] = json!("../x"), InvalidRequest, &["\"../x\"", "64 lower-case"]),
     ("no job's name", |a| a.deploy()["job"] = json!(""), InvalidRequest, &["the job has no name"]),
@@ -562,9 +562,9 @@ impl Sent {
 
     /// These bytes, under the digest that their content has if it can be read at all.
     fn bytes(zip: Vec<u8>) -> Self {
-        let entries = Archive::open(Cursor::new(&zip), &Limits::default()).and_then(|mut archive| archive.verify());
-        let digest = match entries {
-            Ok(entries) => Digest::new(tree_digest(&entries).as_str()).unwrap(),
+        let listing = Archive::open(Cursor::new(&zip), &Limits::default()).and_then(|mut archive| archive.verify());
+        let digest = match listing {
+            Ok(listing) => Digest::new(listing.digest().as_str()).unwrap(),
             Err(_) => Digest::of(format!("{}", unique()).as_bytes()),
         };
         Self { launch: launch(&digest), zip: Some(zip) }
@@ -727,25 +727,25 @@ const DEPLOYMENTS: &[Row<fn() -> Sent>] = &[
     (
         "too many files",
         || Sent::bytes(zip(&vec![File { content: b"", ..File::default() }; 50_001])),
-        BundleInvalid,
+        LimitExceeded,
         &["more than 50000 files"],
     ),
     (
         "too large a file",
         || Sent::files(&[claiming("big", 600)]),
-        BundleInvalid,
+        LimitExceeded,
         &["`big` has 629145600 bytes", "the limit for one file is 536870912"],
     ),
     (
         "too large files",
-        || Sent::files(&[claiming("a", 400), claiming("b", 400), claiming("c", 400)]),
-        BundleInvalid,
-        &["all files together have more than 1073741824 bytes"],
+        || Sent::files(&["a", "b", "c", "d", "e", "f"].map(|name| claiming(name, 400))),
+        LimitExceeded,
+        &["all files together have more than 2147483648 bytes"],
     ),
     (
         "too good a compression",
         || Sent::files(&[claiming("bomb", 17)]),
-        BundleInvalid,
+        LimitExceeded,
         &["more than 200 times as many are refused"],
     ),
     (
@@ -782,13 +782,13 @@ const DEPLOYMENTS: &[Row<fn() -> Sent>] = &[
         "a path without end",
         || Sent::template(&function(&"x".repeat(300_000))),
         TemplateInvalid,
-        &["line 8: Api: `CodeUri`: `xxx", "x`, which the template references, is not there"],
+        &["line 8, column 16: Api: `CodeUri`: `xxx", "x`, which the template references, is not there"],
     ),
     (
         "a path that leaves the bundle",
         || Sent::template(&function("../src")),
         TemplateInvalid,
-        &["Api: `CodeUri: ../src` leaves the application's folder"],
+        &["template.yaml, line 8", "Api: `CodeUri`: `../src` leads out of the application's folder"],
     ),
     (
         "a path with a backslash",
@@ -799,7 +799,7 @@ const DEPLOYMENTS: &[Row<fn() -> Sent>] = &[
     (
         "a template over 1 MB",
         || Sent::template(&format!("{}# {}", tiny("x"), "x".repeat(1_000_000))),
-        TemplateInvalid,
+        LimitExceeded,
         &["CloudFormation reads at most 1000000", "nested stacks"],
     ),
     // What CloudFormation is asked.

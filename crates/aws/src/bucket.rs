@@ -1,20 +1,30 @@
-//! Slipway's bucket: bundles, artifacts, releases, reviews and events.
+//! A bucket: Slipway's own, with bundles, artifacts, releases, reviews and events, or the one that the command packages to.
+
+mod presence;
+mod reader;
+mod uploads;
+
+pub use reader::ObjectReader;
+pub use uploads::{Upload, UploadOptions, Uploads};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::reader::{Object, Version};
 use crate::error::{AwsError, Kind, sort};
 
 /// How long a presigned upload may begin, in seconds.
 const UPLOAD_SECONDS: u64 = 15 * 60;
+const HEAD: &str = "s3:HeadObject";
 
-/// Slipway's bucket.
+/// A bucket.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     client: Client,
@@ -41,10 +51,52 @@ impl Bucket {
     /// # Errors
     /// [`AwsError`]; anything but "not found" is an error, never "absent".
     pub async fn size(&self, key: &str) -> Result<Option<u64>, AwsError> {
-        match self.client.head_object().bucket(&self.name).key(key).send().await {
-            Ok(head) => Ok(Some(head.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
-            Err(error) => absent(sort("s3:HeadObject", &error)),
-        }
+        let head = self.head(key).await?;
+        Ok(head.map(|head| head.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0)))
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, AwsError> {
+        let error = match self.client.head_object().bucket(&self.name).key(key).send().await {
+            Ok(head) => return Ok(Some(head)),
+            Err(error) => sort(HEAD, &error),
+        };
+        // An answer to HEAD has no body, and so no reason.
+        let message = match error.kind {
+            Kind::Denied => "it takes s3:GetObject to see it, and s3:ListBucket to see that it is not there".to_owned(),
+            Kind::NotFound | Kind::Throttled | Kind::Unavailable | Kind::Conflict | Kind::Refused => error.message,
+        };
+        absent(AwsError { message, ..error }.about(&address(&self.name, key)))
+    }
+
+    /// The object at `key` as it is now, to be read by ranges, if it is there.
+    ///
+    /// In a bucket with versions this reads by version, which needs the right `s3:GetObjectVersion`:
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>.
+    ///
+    /// # Errors
+    /// [`AwsError`]; anything but "not found" is an error, never "absent".
+    pub async fn open(&self, key: &str) -> Result<Option<ObjectReader>, AwsError> {
+        let Some(head) = self.head(key).await? else { return Ok(None) };
+        let unexpected = |what: &str| AwsError::unexpected(HEAD, what).about(&address(&self.name, key));
+        let size = head.content_length.and_then(|length| u64::try_from(length).ok());
+        let size = size.ok_or_else(|| unexpected("S3 answered without a size"))?;
+        // "null" is what is there while versions are suspended, and is overwritten.
+        let version = match (head.version_id, head.e_tag) {
+            (Some(id), _) if id != "null" => Version::Id(id),
+            (_, Some(tag)) => Version::ETag(tag),
+            (_, None) => return Err(unexpected("S3 answered with neither a version nor an ETag")),
+        };
+        let (client, bucket) = (self.client.clone(), self.name.clone());
+        Ok(Some(ObjectReader::new(Object { client, bucket, key: key.to_owned(), version, size })))
+    }
+
+    /// Many uploads at once, with bounded memory.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn uploads(&self, options: UploadOptions) -> Uploads {
+        Uploads::new(self.client.clone(), self.name.clone(), options)
     }
 
     /// The object at `key`, if it is there.
@@ -121,9 +173,24 @@ impl Bucket {
     /// The address of the object at `key` as CloudFormation takes a template's.
     #[must_use]
     pub fn https_url(&self, key: &str, region: &str) -> String {
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        format!("https://{}.s3.{region}.{domain}/{key}", self.name)
+        format!("https://{}.s3.{region}.{}/{key}", self.name, domain(region))
     }
+
+    /// The same, with the bucket in the path, as `aws cloudformation package` writes it.
+    #[must_use]
+    pub fn path_url(&self, key: &str, region: &str) -> String {
+        format!("https://s3.{region}.{}/{}/{key}", domain(region), self.name)
+    }
+}
+
+/// AWS's domain in the partition of `region`.
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
+/// What an error calls an object.
+fn address(bucket: &str, key: &str) -> String {
+    format!("s3://{bucket}/{key}")
 }
 
 fn absent<T>(error: AwsError) -> Result<Option<T>, AwsError> {

@@ -1,28 +1,31 @@
 //! Reads a bundle that somebody uploaded: nothing in it is believed before it is checked.
 
-use std::collections::HashSet;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 
-use flate2::Crc;
-use flate2::bufread::DeflateDecoder;
+use crc32fast::Hasher;
+use flate2::{Decompress, FlushDecompress, Status};
 use sha2::{Digest, Sha256};
 
 use crate::format::{
     self, CENTRAL, CENTRAL_BYTES, DEFLATED, END, END_BYTES, END64, END64_BYTES, FLAG_DESCRIPTOR, FLAG_ENCRYPTED,
     Fields, LOCAL, LOCAL_BYTES, LOCATOR64, LOCATOR64_BYTES, STORED, UNIX,
 };
-use crate::writer::{Header, Writer};
-use crate::{BundleError, Entry, Limits, TEMPLATE, is_ready_archive, normalise, path};
+use crate::listing::Found;
+use crate::writer::{Header, Writer, zip_size};
+use crate::{Artifact, BundleError, Content, Entry, Limits, Listing, TEMPLATE, normalise, path};
 
 /// Bytes read at a time.
 const BUFFER: usize = 128 * 1024;
 
-/// A bundle's zip, opened for reading. Its directory is in memory (some 150 bytes an entry), its content is not.
+/// A bundle's zip, opened for reading. Its directory is in memory, some 100 bytes and its path for each entry, its
+/// content is not. The [`Listing`] of [`Archive::verify`] takes as much again.
 #[derive(Debug)]
 pub struct Archive<R> {
     source: Source<R>,
     /// Sorted by path.
     items: Vec<Item>,
+    inflater: Inflater,
 }
 
 /// A file of the directory.
@@ -66,22 +69,21 @@ impl<R: Read + Seek> Archive<R> {
         let directory = find_directory(&mut source, length)?;
         limits.check_count(directory.entries)?;
         let items = read_directory(&mut source, &directory, limits)?;
-        Ok(Self { source, items })
+        Ok(Self { source, items, inflater: Inflater::new() })
     }
 
-    /// Inflates every file once, in the order of the zip, and checks its size and checksum. Gives the files sorted by
-    /// path: their [`tree_digest`](crate::tree_digest) is the bundle's address.
+    /// Inflates every file once, in the order of the zip, and checks its size and checksum. The listing's digest is the
+    /// bundle's address.
     ///
     /// # Errors
     /// [`BundleError::Corrupt`] for content that is not what the directory says, [`BundleError::Io`].
-    pub fn verify(&mut self) -> Result<Vec<Entry>, BundleError> {
-        let mut order: Vec<usize> = (0..self.items.len()).collect();
-        order.sort_by_key(|&index| self.items.get(index).map(|item| item.offset));
+    pub fn verify(&mut self) -> Result<Listing, BundleError> {
+        let mut order: Vec<&Item> = self.items.iter().collect();
+        order.sort_unstable_by_key(|item| item.offset);
         let mut entries = Vec::with_capacity(order.len());
-        for index in order {
-            let Some(item) = self.items.get(index) else { continue };
+        for item in order {
             let mut hash = Sha256::new();
-            inflate(&mut self.source, item, |bytes| {
+            self.inflater.inflate(&mut self.source, item, |bytes| {
                 hash.update(bytes);
                 Ok(())
             })?;
@@ -92,128 +94,91 @@ impl<R: Read + Seek> Archive<R> {
                 sha256: hash.finalize().into(),
             });
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(entries)
-    }
-
-    /// The template's bytes.
-    ///
-    /// # Errors
-    /// [`BundleError::TemplateMissing`], [`BundleError::EntryTooLarge`] above `max_bytes`, [`BundleError::Corrupt`],
-    /// [`BundleError::Io`].
-    pub fn read_template(&mut self, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
-        if self.item(TEMPLATE).is_none() {
-            return Err(BundleError::TemplateMissing);
-        }
-        self.read_file(TEMPLATE, max_bytes)
+        Ok(Listing::new(entries))
     }
 
     /// The content of one file.
     ///
     /// # Errors
-    /// [`BundleError::ReferenceMissing`], [`BundleError::EntryTooLarge`] above `max_bytes`, [`BundleError::Corrupt`],
-    /// [`BundleError::Io`].
+    /// [`BundleError::ReferenceMissing`], for [`TEMPLATE`] [`BundleError::TemplateMissing`];
+    /// [`BundleError::EntryTooLarge`] above `max_bytes`, [`BundleError::Corrupt`], [`BundleError::Io`].
     pub fn read_file(&mut self, path: &str, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
         let mut content = Vec::new();
-        let item = self.item(&normalise(path)?).ok_or_else(|| missing(path))?.clone();
+        let reference = normalise(path)?;
+        let item = match Found::new(&self.items, &reference, |item| &item.path) {
+            Some(found) if found.file => self.items.get(found.range.start),
+            Some(_) | None => None,
+        };
+        let Some(item) = item else {
+            return Err(if reference == TEMPLATE { BundleError::TemplateMissing } else { missing(path) });
+        };
         if item.size > max_bytes {
-            return Err(BundleError::EntryTooLarge { path: item.path, size: item.size, limit: max_bytes });
+            return Err(BundleError::EntryTooLarge { path: reference, size: item.size, limit: max_bytes });
         }
-        inflate(&mut self.source, &item, |bytes| {
+        self.inflater.inflate(&mut self.source, item, |bytes| {
             content.extend_from_slice(bytes);
             Ok(())
         })?;
         Ok(content)
     }
 
-    /// Writes the content of one file, for a file that goes up as it is. Memory does not grow with the file. What was
-    /// written counts only when this ends well: size and checksum are known last.
+    /// Writes an artifact of this archive's [`Listing`], in one pass and without memory that grows with it. A zip is
+    /// made by copying compressed bytes, sorted, with fixed times and modes: this costs hardly any processor time. A
+    /// file as it is is inflated. Gives the bytes written, which are [`Archive::artifact_size`].
+    ///
+    /// Only call it after [`Archive::verify`]. What was written counts only when this ends well.
     ///
     /// # Errors
-    /// [`BundleError::ReferenceMissing`], [`BundleError::Corrupt`], [`BundleError::Io`].
-    pub fn copy_file<W: Write>(&mut self, path: &str, mut out: W) -> Result<u64, BundleError> {
-        let item = self.item(&normalise(path)?).ok_or_else(|| missing(path))?.clone();
-        inflate(&mut self.source, &item, |bytes| out.write_all(bytes))?;
-        out.flush().map_err(BundleError::io(format!("writing `{path}`")))?;
-        Ok(item.size)
-    }
-
-    /// Whether a reference is one file, and not a folder.
-    ///
-    /// # Errors
-    /// [`BundleError::ReferenceMissing`], and those of [`normalise`].
-    pub fn is_file(&self, path: &str) -> Result<bool, BundleError> {
-        let reference = normalise(path)?;
-        if self.item(&reference).is_some() {
-            return Ok(true);
+    /// [`BundleError::ReferenceMissing`] for an artifact of another listing, [`BundleError::Corrupt`],
+    /// [`BundleError::Io`].
+    pub fn write_artifact<W: Write>(&mut self, artifact: &Artifact, mut out: W) -> Result<u64, BundleError> {
+        let what = || BundleError::io(format!("writing the artifact of `{}`", artifact.path));
+        let items = Self::items_of(&self.items, artifact);
+        if items.len() as u64 != artifact.files {
+            return Err(missing(&artifact.path));
         }
-        let any = self.items.iter().any(|item| path::within(&item.path, &reference).is_some());
-        if any { Ok(false) } else { Err(missing(path)) }
-    }
-
-    /// Whether a reference's artifact is its file as it is ([`Archive::copy_file`], addressed by
-    /// [`file_digest`](crate::file_digest)) and not a zip ([`Archive::write_artifact`], addressed by the
-    /// [`tree_digest`](crate::tree_digest) of [`Archive::artifact_entries`]). A file is zipped where `always_zipped`
-    /// says so, unless it [is an archive already](is_ready_archive). A folder is always zipped.
-    ///
-    /// # Errors
-    /// Those of [`Archive::is_file`].
-    pub fn goes_up_as_it_is(&self, path: &str, always_zipped: bool) -> Result<bool, BundleError> {
-        Ok(self.is_file(path)? && (!always_zipped || is_ready_archive(path)))
-    }
-
-    /// The files of a reference's artifact, named as in it: those below a folder, or one file by its base name.
-    /// `verified` is what [`Archive::verify`] gave.
-    ///
-    /// # Errors
-    /// [`BundleError::ReferenceMissing`] when there is none, and those of [`normalise`].
-    pub fn artifact_entries(&self, verified: &[Entry], path: &str) -> Result<Vec<Entry>, BundleError> {
-        let reference = normalise(path)?;
-        let mut entries: Vec<Entry> = verified
-            .iter()
-            .filter_map(|entry| {
-                let name = path::within(&entry.path, &reference)?;
-                Some(Entry { path: name.to_owned(), ..entry.clone() })
-            })
-            .collect();
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        if entries.is_empty() { Err(missing(path)) } else { Ok(entries) }
-    }
-
-    /// Writes a reference's artifact: a zip of [`Archive::artifact_entries`], sorted, with fixed times and modes. The
-    /// compressed bytes are copied as they are, so that this costs no processor time; only call it after
-    /// [`Archive::verify`]. Gives the zip's size in bytes.
-    ///
-    /// # Errors
-    /// [`BundleError::ReferenceMissing`], [`BundleError::Corrupt`], [`BundleError::Io`].
-    pub fn write_artifact<W: Write>(&mut self, path: &str, out: W) -> Result<u64, BundleError> {
-        let reference = normalise(path)?;
+        if let (Content::File, [item]) = (artifact.content, items) {
+            self.inflater.inflate(&mut self.source, item, |bytes| out.write_all(bytes))?;
+            out.flush().map_err(what())?;
+            return Ok(item.size);
+        }
         let mut writer = Writer::new(out);
-        let mut any = false;
-        for item in &self.items {
-            let Some(name) = path::within(&item.path, &reference) else { continue };
-            any = true;
+        for item in items {
+            let Some(header) = item.header(&artifact.path) else { continue };
             self.source.enter(item)?;
-            let header = Header {
-                name,
-                executable: item.executable,
-                deflated: item.method == DEFLATED,
-                crc: item.crc,
-                compressed: item.compressed,
-                size: item.size,
-            };
-            let what = || format!("writing the artifact of `{path}`");
-            writer.entry(header, &mut self.source).map_err(|error| BundleError::io(what())(error))?;
+            writer.entry(header, &mut self.source).map_err(|error| what()(error))?;
         }
-        if !any {
-            return Err(missing(path));
-        }
-        writer.finish().map_err(BundleError::io(format!("writing the artifact of `{path}`")))
+        let (bytes, _) = writer.finish().map_err(what())?;
+        Ok(bytes)
     }
 
-    fn item(&self, path: &str) -> Option<&Item> {
-        let index = self.items.binary_search_by(|item| item.path.as_str().cmp(path)).ok()?;
-        self.items.get(index)
+    /// How many bytes [`Archive::write_artifact`] will write.
+    #[must_use]
+    pub fn artifact_size(&self, artifact: &Artifact) -> u64 {
+        let items = Self::items_of(&self.items, artifact);
+        match artifact.content {
+            Content::File => items.iter().map(|item| item.size).sum(),
+            Content::Zip => zip_size(items.iter().filter_map(|item| item.header(&artifact.path))),
+        }
+    }
+
+    fn items_of<'i>(items: &'i [Item], artifact: &Artifact) -> &'i [Item] {
+        let found = Found::new(items, &artifact.path, |item| &item.path);
+        found.and_then(|found| items.get(found.range)).unwrap_or_default()
+    }
+}
+
+impl Item {
+    /// How it is written into the artifact of `reference`.
+    fn header<'i>(&'i self, reference: &str) -> Option<Header<'i>> {
+        Some(Header {
+            name: path::within(&self.path, reference)?,
+            executable: self.executable,
+            deflated: self.method == DEFLATED,
+            crc: self.crc,
+            compressed: self.compressed,
+            size: self.size,
+        })
     }
 }
 
@@ -247,15 +212,36 @@ impl<R: Read> BufRead for Source<R> {
     }
 }
 
+impl<R: Read> Source<R> {
+    /// What is buffered; where that is nothing, what can be read next. Empty only at the end.
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        while let Err(error) = self.inner.fill_buf() {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        self.inner.fill_buf()
+    }
+}
+
 impl<R: Read + Seek> Source<R> {
+    /// Goes to a place: forward by reading where it is near, since jumps can be dear.
     fn go(&mut self, to: u64) -> Result<(), BundleError> {
-        let delta = i64::try_from(i128::from(to) - i128::from(self.at));
-        let moved = match delta {
-            Ok(delta) => self.inner.seek_relative(delta),
-            Err(_) => self.inner.seek(SeekFrom::Start(to)).map(|_| ()),
-        };
-        moved.map_err(BundleError::io("reading the bundle"))?;
-        self.at = to;
+        let reading = || BundleError::io("reading the bundle");
+        let ahead = to.checked_sub(self.at).filter(|&bytes| bytes <= BUFFER as u64);
+        if let Some(mut left) = ahead {
+            while left > 0 {
+                let count = clamp(left, self.fill().map_err(reading())?.len());
+                if count == 0 {
+                    return Err(BundleError::not_a_zip("it ends early"));
+                }
+                self.consume(count);
+                left -= count as u64;
+            }
+        } else {
+            self.inner.seek(SeekFrom::Start(to)).map_err(reading())?;
+            self.at = to;
+        }
         Ok(())
     }
 
@@ -296,49 +282,77 @@ impl<R: Read + Seek> Source<R> {
     }
 }
 
-/// Gives a file's content to `sink` piece by piece, and checks that it is what the directory says.
-fn inflate<R: Read + Seek>(
-    source: &mut Source<R>,
-    item: &Item,
-    mut sink: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), BundleError> {
-    source.enter(item)?;
-    let mut crc = Crc::new();
-    let mut size = 0_u64;
-    let mut drain = |reader: &mut dyn Read| -> Result<(), BundleError> {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let read = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(damaged(&item.path, error)),
-            };
-            let bytes = buffer.get(..read).unwrap_or_default();
-            size += read as u64;
+/// Inflates one file after another, with one state and one buffer for all.
+struct Inflater {
+    state: Decompress,
+    buffer: Vec<u8>,
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater").finish_non_exhaustive()
+    }
+}
+
+impl Inflater {
+    fn new() -> Self {
+        Self { state: Decompress::new(false), buffer: vec![0; BUFFER] }
+    }
+
+    /// Gives a file's content to `sink` piece by piece, and checks that it is what the directory says.
+    fn inflate<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<R>,
+        item: &Item,
+        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), BundleError> {
+        source.enter(item)?;
+        self.state.reset(false);
+        let mut crc = Hasher::new();
+        let (mut left, mut size) = (item.compressed, 0_u64);
+        let mut ended = item.method == STORED && left == 0;
+        while !ended {
+            let input = source.fill().map_err(|error| damaged(&item.path, error))?;
+            let input = input.get(..clamp(left, input.len())).unwrap_or(input);
+            let (used, bytes);
+            if item.method == STORED {
+                (used, bytes) = (input.len(), input);
+                ended = left == used as u64;
+            } else {
+                let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+                let status = self.state.decompress(input, &mut self.buffer, FlushDecompress::None);
+                let status = status
+                    .map_err(|error| BundleError::corrupt(&item.path, format!("it does not inflate ({error})")))?;
+                ended = matches!(status, Status::StreamEnd);
+                used = clamp(self.state.total_in() - before_in, input.len());
+                let made = clamp(self.state.total_out() - before_out, self.buffer.len());
+                bytes = self.buffer.get(..made).unwrap_or_default();
+            }
+            if used == 0 && bytes.is_empty() && !ended {
+                return Err(BundleError::corrupt(&item.path, "its compressed data ends early"));
+            }
+            size += bytes.len() as u64;
             if size > item.size {
                 return Err(BundleError::corrupt(&item.path, "it inflates to more than it says"));
             }
             crc.update(bytes);
             sink(bytes).map_err(BundleError::io(format!("writing `{}`", item.path)))?;
+            source.consume(used);
+            left -= used as u64;
         }
-    };
-    let mut data = source.take(item.compressed);
-    let left = if item.method == DEFLATED {
-        let mut decoder = DeflateDecoder::new(&mut data);
-        drain(&mut decoder)?;
-        data.limit()
-    } else {
-        drain(&mut data)?;
-        data.limit()
-    };
-    if left != 0 {
-        return Err(BundleError::corrupt(&item.path, "something stands behind its compressed data, or it ends early"));
+        if left != 0 {
+            return Err(BundleError::corrupt(&item.path, "something stands behind its compressed data"));
+        }
+        if size != item.size || crc.finalize() != item.crc {
+            return Err(BundleError::corrupt(&item.path, "its size or checksum is not what the directory says"));
+        }
+        Ok(())
     }
-    if size != item.size || crc.sum() != item.crc {
-        return Err(BundleError::corrupt(&item.path, "its size or checksum is not what the directory says"));
-    }
-    Ok(())
+}
+
+/// A number of bytes that is at most `most`.
+fn clamp(bytes: u64, most: usize) -> usize {
+    usize::try_from(bytes).unwrap_or(most).min(most)
 }
 
 /// What a failed read of a record means.
@@ -362,11 +376,15 @@ fn damaged(path: &str, error: io::Error) -> BundleError {
 /// Finds the directory through the record at the very end. There is no search: an archive comment, or anything else
 /// behind the record, would leave open which record counts.
 fn find_directory<R: Read + Seek>(source: &mut Source<R>, length: u64) -> Result<Directory, BundleError> {
-    let Some(end) = length.checked_sub(END_BYTES) else {
+    // The records that may stand at the end, read at once: zip64's, its locator, and the last.
+    let tail_bytes = length.min(END64_BYTES + LOCATOR64_BYTES + END_BYTES);
+    source.go(length - tail_bytes)?;
+    let mut tail = Vec::new();
+    source.take(tail_bytes).read_to_end(&mut tail).map_err(short)?;
+    let Some((before, end)) = tail.split_last_chunk::<22>() else {
         return Err(BundleError::not_a_zip(format!("it has {length} bytes only")));
     };
-    let record = source.record::<22>(end)?;
-    let mut fields = Fields(&record);
+    let mut fields = Fields(end);
     if fields.u32() != END {
         let begins = Fields(&source.record::<4>(0)?).u32() == LOCAL;
         return Err(BundleError::not_a_zip(if begins {
@@ -377,14 +395,12 @@ fn find_directory<R: Read + Seek>(source: &mut Source<R>, length: u64) -> Result
     }
     let (disk, first_disk, here, entries) = (fields.u16(), fields.u16(), fields.u16(), fields.u16());
     let (size, offset, comment) = (fields.u32(), fields.u32(), fields.u16());
-    let wide = here == u16::MAX || entries == u16::MAX || size == u32::MAX || offset == u32::MAX;
-    let (directory, begins) = match wide_directory(source, end, wide)? {
-        Some(found) => found,
-        None if disk != 0 || first_disk != 0 || here != entries || comment != 0 => {
-            return Err(BundleError::not_a_zip("it is split, or its end record is damaged"));
-        }
-        None => (Directory { entries: entries.into(), offset: offset.into(), size: size.into() }, end),
-    };
+    if disk != 0 || first_disk != 0 || here != entries || comment != 0 {
+        return Err(BundleError::not_a_zip("it is split, or its end record is damaged"));
+    }
+    let short = Directory { entries: entries.into(), offset: offset.into(), size: size.into() };
+    let (directory, begins) =
+        wide_directory(before, length - END_BYTES, &short)?.unwrap_or((short, length - END_BYTES));
     if directory.offset.checked_add(directory.size) != Some(begins) {
         return Err(BundleError::not_a_zip("its directory is not where it says (cut off, or joined to something)"));
     }
@@ -394,29 +410,28 @@ fn find_directory<R: Read + Seek>(source: &mut Source<R>, length: u64) -> Result
     Ok(directory)
 }
 
-/// The zip64 record and where it begins, if there is one and the short record leaves something to it.
-fn wide_directory<R: Read + Seek>(
-    source: &mut Source<R>,
-    end: u64,
-    wide: bool,
-) -> Result<Option<(Directory, u64)>, BundleError> {
-    let Some(locator) = end.checked_sub(LOCATOR64_BYTES).filter(|_| wide) else { return Ok(None) };
-    let record = source.record::<20>(locator)?;
-    let mut fields = Fields(&record);
+/// The zip64 record and where it begins, if there is one. `before` is what stands before the short record, which begins
+/// at `end`. The two have to agree: some programs believe the one, some the other.
+fn wide_directory(before: &[u8], end: u64, short: &Directory) -> Result<Option<(Directory, u64)>, BundleError> {
+    let Some((before, locator)) = before.split_last_chunk::<20>() else { return Ok(None) };
+    let mut fields = Fields(locator);
     if fields.u32() != LOCATOR64 {
         return Ok(None);
     }
     let (disk, at, disks) = (fields.u32(), fields.u64(), fields.u32());
     let damaged = || BundleError::not_a_zip("its zip64 end record is damaged");
-    if disk != 0 || disks > 1 || at.checked_add(END64_BYTES) != Some(locator) {
+    let Some(record) = before.last_chunk::<56>() else { return Err(damaged()) };
+    if disk != 0 || disks > 1 || at.checked_add(END64_BYTES + LOCATOR64_BYTES) != Some(end) {
         return Err(damaged());
     }
-    let record = source.record::<56>(at)?;
-    let mut fields = Fields(&record);
+    let mut fields = Fields(record);
     let (signature, bytes, _versions) = (fields.u32(), fields.u64(), fields.u32());
     let (disk, first_disk, here, entries) = (fields.u32(), fields.u32(), fields.u64(), fields.u64());
     let (size, offset) = (fields.u64(), fields.u64());
-    if signature != END64 || bytes != END64_BYTES - 12 || disk != 0 || first_disk != 0 || here != entries {
+    let agree = (short.entries == entries || short.entries == u64::from(u16::MAX))
+        && (short.size == size || short.size == u64::from(u32::MAX))
+        && (short.offset == offset || short.offset == u64::from(u32::MAX));
+    if signature != END64 || bytes != END64_BYTES - 12 || disk != 0 || first_disk != 0 || here != entries || !agree {
         return Err(damaged());
     }
     Ok(Some((Directory { entries, offset, size }, at)))
@@ -452,7 +467,7 @@ fn read_directory<R: Read + Seek>(
     }
     limits.check_ratio(total, compressed)?;
     check_overlap(&mut items, directory.offset)?;
-    items.sort_by(|a, b| a.path.cmp(&b.path));
+    items.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     check_names(&items, &folders)?;
     Ok(items)
 }
@@ -563,28 +578,20 @@ fn check_overlap(items: &mut [Item], directory: u64) -> Result<(), BundleError> 
     Ok(())
 }
 
-/// Every path once, and no file where a folder is needed. `items` are sorted by path.
+/// Every path once, and no file where a folder is needed.
 fn check_names(items: &[Item], folders: &[String]) -> Result<(), BundleError> {
     let duplicate = |path: &str| Err(BundleError::Duplicate { path: path.to_owned() });
-    let mut files = HashSet::with_capacity(items.len());
-    for item in items {
-        if !files.insert(item.path.as_str()) {
-            return duplicate(&item.path);
-        }
+    let files = items.iter().map(|item| item.path.as_str());
+    let mut paths: Vec<&str> = files.clone().chain(folders.iter().map(String::as_str)).collect();
+    paths.sort_unstable();
+    if let Some(path) = paths.iter().zip(paths.iter().skip(1)).find_map(|(a, b)| (a == b).then_some(a)) {
+        return duplicate(path);
     }
-    let mut seen = HashSet::with_capacity(folders.len());
-    for folder in folders {
-        if !seen.insert(folder.as_str()) || files.contains(folder.as_str()) {
-            return duplicate(folder);
-        }
-    }
-    for path in items.iter().map(|item| item.path.as_str()).chain(folders.iter().map(String::as_str)) {
-        let mut parent = path;
-        while let Some((above, _)) = parent.rsplit_once('/') {
-            if files.contains(above) {
-                return duplicate(above);
-            }
-            parent = above;
+    for file in files {
+        let inside = format!("{file}/");
+        let next = paths.partition_point(|path| *path < inside.as_str());
+        if paths.get(next).is_some_and(|path| path.starts_with(&inside)) {
+            return duplicate(file);
         }
     }
     Ok(())

@@ -101,12 +101,17 @@ pub struct Entry {
 pub fn tree_digest(entries: &[Entry]) -> TreeDigest {
     let mut sorted: Vec<&Entry> = entries.iter().collect();
     sorted.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    sorted_digest(sorted.len(), sorted.into_iter().map(|entry| (entry.path.as_str(), entry)))
+}
+
+/// The digest of a tree whose `count` files come sorted by name, each by a name that may differ from its path.
+pub(crate) fn sorted_digest<'e>(count: usize, entries: impl Iterator<Item = (&'e str, &'e Entry)>) -> TreeDigest {
     let mut hash = Sha256::new();
     hash.update(b"slipway tree 1\n");
-    hash.update((sorted.len() as u64).to_be_bytes());
-    for entry in sorted {
-        hash.update((entry.path.len() as u64).to_be_bytes());
-        hash.update(entry.path.as_bytes());
+    hash.update((count as u64).to_be_bytes());
+    for (name, entry) in entries {
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name.as_bytes());
         hash.update(if entry.executable { 0o755_u32 } else { 0o644_u32 }.to_be_bytes());
         hash.update(entry.sha256);
     }

@@ -118,10 +118,29 @@ pub enum BundleError {
         path: String,
     },
     /// A folder that the template references holds no file.
-    #[error("`{path}`, which the template references, holds no file: build the application first, or correct the path")]
+    #[error(
+        "`{path}`, which the template references, holds no file, or only what is left out: build the application first, \
+         or correct the path"
+    )]
     ReferenceEmpty {
         /// The path as referenced.
         path: String,
+    },
+    /// A folder stands where a property takes a file only.
+    #[error("`{path}`, which the template references, is a folder: a file is needed here")]
+    FolderReferenced {
+        /// The path as referenced.
+        path: String,
+    },
+    /// A file of patterns to leave out cannot be understood.
+    #[error("{file}, line {line}: {reason}")]
+    BadPattern {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
     },
     /// A path leads out of the application's folder.
     #[error("`{path}` leads out of the application's folder: only what is inside is packaged")]
@@ -162,6 +181,19 @@ pub enum BundleError {
 }
 
 impl BundleError {
+    /// Whether it says that a limit is exceeded: one of [`Limits`](crate::Limits), or a bound given for one call.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyEntries { .. }
+                | Self::EntryTooLarge { .. }
+                | Self::TooLarge { .. }
+                | Self::RatioTooHigh { .. }
+                | Self::PathTooLong { .. }
+        )
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         |source| Self::Io { what, source }

@@ -2,6 +2,8 @@
 
 pub(crate) const LOCAL: u32 = 0x0403_4b50;
 pub(crate) const CENTRAL: u32 = 0x0201_4b50;
+#[cfg(feature = "pack")]
+pub(crate) const DESCRIPTOR: u32 = 0x0807_4b50;
 pub(crate) const END: u32 = 0x0605_4b50;
 pub(crate) const END64: u32 = 0x0606_4b50;
 pub(crate) const LOCATOR64: u32 = 0x0706_4b50;

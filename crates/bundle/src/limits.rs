@@ -2,6 +2,13 @@
 
 use crate::BundleError;
 
+/// Bytes that the code of a Lambda function and its layers may have when unzipped: 250 MB, which is 250 MiB. Whoever
+/// makes an artifact for a function compares [`Artifact::bytes`](crate::Artifact::bytes) with it.
+///
+/// Source: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>, "Deployment package (.zip file
+/// archive) size".
+pub const LAMBDA_CODE_BYTES: u64 = 250 * 1024 * 1024;
+
 /// Bounds on a bundle. They hold when one is made and, first of all, when one is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -9,7 +16,7 @@ pub struct Limits {
     pub max_entries: u64,
     /// Bytes of one file, not compressed: 512 MiB by default.
     pub max_entry_bytes: u64,
-    /// Bytes of all files, not compressed: 1 GiB by default.
+    /// Bytes of all files, not compressed: 2 GiB by default.
     pub max_total_bytes: u64,
     /// How many times larger all files may be than their compressed bytes: 200 by default. Only looked at above
     /// [`Limits::RATIO_FLOOR_BYTES`], since a small file of zeros is harmless.
@@ -56,7 +63,7 @@ impl Default for Limits {
         Self {
             max_entries: 50_000,
             max_entry_bytes: 512 * 1024 * 1024,
-            max_total_bytes: 1024 * 1024 * 1024,
+            max_total_bytes: 2 * 1024 * 1024 * 1024,
             max_ratio: 200,
             max_path_bytes: 1024,
         }

@@ -11,6 +11,7 @@ Exit codes:
     2  the command line, the environment or a file of settings is wrong
     3  refused: NotAllowed, StageProtected, UnknownStage or InvalidToken
     4  with --no-wait: the deployment awaits a person's approval
+  255  `slipway package` failed: as `aws cloudformation package`
   130  interrupted: the deployment goes on, and the last line says how to follow it again
   143  the same, by SIGTERM
 
@@ -74,6 +75,50 @@ Examples:
     /// Reject the change set that a deployment waits with
     #[command(after_help = "Example:\n  slipway reject --stage prod --reason 'wait for the release notes'")]
     Reject(Decide),
+    /// Put an application's artifacts into a bucket, and write its template with their S3 locations
+    #[command(after_help = "\
+Takes the place of `aws cloudformation package`, without Slipway's control plane: docs/PACKAGING.md. Credentials are looked for in the
+usual places.
+
+Examples:
+  slipway package --template-file template.yaml --s3-bucket my-bucket --output-template-file packaged.yaml
+  slipway package --s3-bucket my-bucket --s3-prefix news --use-json > packaged.json")]
+    Package(Package),
+}
+
+/// `slipway package`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Package {
+    /// The template (default: .aws-sam/build/template.yaml if it exists, else template.yaml, .yml or .json)
+    #[arg(long, visible_alias = "template", value_name = "FILE")]
+    pub(crate) template_file: Option<PathBuf>,
+    /// The bucket that artifacts go to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) s3_bucket: String,
+    /// What their keys begin with, before a slash
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "PREFIX")]
+    pub(crate) s3_prefix: String,
+    /// Encrypt them with this KMS key, instead of the bucket's default
+    #[arg(long, value_name = "KEY")]
+    pub(crate) kms_key_id: Option<String>,
+    /// Where to write the packaged template (default: stdout)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_template_file: Option<PathBuf>,
+    /// Write the packaged template as JSON
+    #[arg(long)]
+    pub(crate) use_json: bool,
+    /// Send also what is in the bucket already
+    #[arg(long)]
+    pub(crate) force_upload: bool,
+    /// Metadata of the objects that are sent: name=value,name=value or a JSON object
+    #[arg(long, value_name = "MAP")]
+    pub(crate) metadata: Option<String>,
+    /// The bucket's region (default: AWS_REGION, or the profile's)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// The profile of the AWS configuration files
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
 }
 
 /// Who asks, and whom.

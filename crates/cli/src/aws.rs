@@ -43,6 +43,23 @@ pub(crate) async fn config(plane: &ControlPlane, token: &Secret) -> Result<SdkCo
     Ok(config.into_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build())
 }
 
+/// What clients of a person's own account are made with: credentials, region and profile by the AWS SDK's own rules.
+pub(crate) async fn own_config(region: Option<&str>, profile: Option<&str>) -> Result<SdkConfig, CliError> {
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::standard().with_max_attempts(4));
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    let config = loader.load().await;
+    if config.region().is_none() {
+        return Err(CliError::Usage("the region is not known: set AWS_REGION, or give --region".into()));
+    }
+    Ok(config)
+}
+
 /// The role's credentials, again whenever they expire, for the token that stays in memory.
 #[derive(Debug)]
 struct Assumed {

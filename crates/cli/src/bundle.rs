@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Body, Client, StatusCode};
-use slipway_bundle::{BundleError, Limits, Tree};
+use slipway_bundle::Tree;
 use slipway_domain::ErrorName;
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::{MAX_BUNDLE_BYTES, Upload};
-use slipway_template::Template;
 use tempfile::NamedTempFile;
 
+use crate::application::Read;
 use crate::error::CliError;
 use crate::http;
 
@@ -40,45 +40,36 @@ pub(crate) fn template(named: Option<PathBuf>) -> Result<PathBuf, CliError> {
     })
 }
 
-fn invalid(error: &BundleError) -> CliError {
-    CliError::named(ErrorName::BundleInvalid, error.to_string())
-}
-
 impl Bundle {
-    /// Reads the template and every file that it references. It takes a while, and all cores.
-    pub(crate) fn read(template: &Path) -> Result<Self, CliError> {
-        let what = || format!("reading the template {}", template.display());
-        let source = std::fs::read(template).map_err(|error| CliError::Usage(format!("{}: {error}", what())))?;
-        let faulty = |error| CliError::named(ErrorName::TemplateInvalid, format!("{}: {error}", template.display()));
-        let references = Template::parse(&source).and_then(|parsed| parsed.references()).map_err(faulty)?;
-        let paths: Vec<String> = references.into_iter().map(|reference| reference.path).collect();
-        let root = match template.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            Some(_) | None => Path::new("."),
-        };
-        let tree = Tree::read(root, &source, &paths, &Limits::default()).map_err(|error| invalid(&error))?;
-        let digest = Digest::new(tree.digest().as_str())
+    /// Reads the template and every file that it references. It takes a while, and all cores. Gives also what a person
+    /// should know of the template.
+    pub(crate) fn read(template: &Path) -> Result<(Self, Vec<String>), CliError> {
+        let Read { folder, source, application, .. } = Read::from(template)?;
+        let tree = folder.tree(&application.paths(), Some(&source)).map_err(|error| application.explain(error))?;
+        let digest = Digest::new(tree.listing().digest().as_str())
             .map_err(|error| CliError::named(ErrorName::Internal, error.to_string()))?;
-        Ok(Self { digest, tree })
+        // What cannot be packaged is said here, and not only when it was sent.
+        application.plan(tree.listing())?;
+        Ok((Self { digest, tree }, crate::application::warnings(&application)))
     }
 
     /// How many files it has.
     pub(crate) fn files(&self) -> usize {
-        self.tree.entries().len()
+        self.tree.listing().entries().len()
     }
 
     /// How many bytes they have, not compressed.
     pub(crate) fn bytes(&self) -> u64 {
-        self.tree.total_bytes()
+        self.tree.listing().total_bytes()
     }
 
     /// Writes the zip to a file that goes when it is dropped. It takes a while, and all cores.
     pub(crate) fn zip(&self) -> Result<Zip, CliError> {
         let file = NamedTempFile::new().map_err(|error| CliError::local("making a temporary file", error))?;
-        let bytes = self.tree.write_zip(file.as_file()).map_err(|error| invalid(&error))?;
+        let bytes = self.tree.write_zip(file.as_file())?;
         if bytes > MAX_BUNDLE_BYTES {
             let message = format!("the bundle has {bytes} bytes; the limit is {MAX_BUNDLE_BYTES}");
-            return Err(CliError::named(ErrorName::BundleInvalid, message));
+            return Err(CliError::named(ErrorName::LimitExceeded, message));
         }
         Ok(Zip { file, bytes })
     }
@@ -157,11 +148,11 @@ mod tests {
         std::fs::write(folder.path().join("src/app.py"), "x").unwrap();
         std::fs::write(folder.path().join("secret.txt"), "y").unwrap();
         std::fs::write(&path, TEMPLATE).unwrap();
-        let bundle = Bundle::read(&path).unwrap();
+        let (bundle, _) = Bundle::read(&path).unwrap();
         assert_eq!(bundle.files(), 2);
         let zip = bundle.zip().unwrap();
         assert_eq!(zip.bytes, zip.file.as_file().metadata().unwrap().len());
-        assert_eq!(Bundle::read(&path).unwrap().digest, bundle.digest);
+        assert_eq!(Bundle::read(&path).unwrap().0.digest, bundle.digest);
     }
 
     #[test]
@@ -173,7 +164,7 @@ mod tests {
             Bundle::read(&path).err().unwrap().name()
         };
         assert_eq!(fails("a: ["), Some(ErrorName::TemplateInvalid));
-        assert_eq!(fails(TEMPLATE), Some(ErrorName::BundleInvalid));
+        assert_eq!(fails(TEMPLATE), Some(ErrorName::TemplateInvalid));
         assert_eq!(Bundle::read(&folder.path().join("none.yaml")).err().unwrap().exit_code(), 2);
     }
 

@@ -32,6 +32,7 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Decision::Approve, env, console, again).await,
         Command::Reject(flags) => decide(flags, Decision::Reject, env, console, again).await,
+        Command::Package(flags) => crate::package::package(flags, env, console).await,
     }
 }
 
@@ -66,7 +67,9 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
 
     console.progress("reading what the template references");
     let shown = template.display().to_string();
-    let bundle = Arc::new(aside(move || Bundle::read(&template)).await?);
+    let (bundle, warnings) = aside(move || Bundle::read(&template)).await?;
+    let bundle = Arc::new(bundle);
+    warnings.iter().for_each(|warning| console.line(warning));
     let short: String = bundle.digest.as_str().chars().take(12).collect();
     console.line(&format!("Bundle {short}: {} files, {} of {shown}", bundle.files(), size(bundle.bytes())));
     let request = DeployRequest {
@@ -97,7 +100,9 @@ fn config_text(path: &Path, is_named: bool) -> Result<Option<String>, CliError> 
 }
 
 /// Runs what keeps a core busy where Ctrl-C is still heard.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, CliError> + Send + 'static) -> Result<T, CliError> {
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
+) -> Result<T, CliError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(CliError::local("bundling", error)),
@@ -338,7 +343,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// A number of bytes, for a person.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const KIB: u64 = 1024;
     const MIB: u64 = KIB * 1024;
     match bytes {

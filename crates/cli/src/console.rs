@@ -57,6 +57,23 @@ impl Console {
         });
     }
 
+    /// One line beside what a command writes to stdout for a program to read.
+    pub(crate) fn note(&self, text: &str) {
+        self.error(text);
+    }
+
+    /// A file's text on stdout, as it is.
+    pub(crate) fn raw(&self, text: &str) {
+        self.beside(|| {
+            let _ = write!(io::stdout(), "{text}");
+        });
+    }
+
+    /// Whether a document is asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// The one document on stdout, if it was asked for.
     pub(crate) fn document(&self, document: &impl Serialize) {
         if self.json

@@ -113,6 +113,7 @@ impl CliError {
                 (_, "NoCredentials") => {
                     "Give a role by --role-arn (SLIPWAY_ROLE_ARN), or AWS credentials in the usual places."
                 }
+                (_, "NoSuchBucket") => "Check the bucket's name and region, or make it: aws s3 mb s3://NAME",
                 _ if *transient => "Try again; if it stays, see whether the network or the service is down.",
                 _ => "Correct what the message names, then try again.",
             },

@@ -1,6 +1,7 @@
 //! `slipway`: what a GitLab job, or a person, runs.
 
 mod api;
+mod application;
 mod approve;
 mod args;
 mod aws;
@@ -12,6 +13,7 @@ mod error;
 mod execution;
 mod follow;
 mod http;
+mod package;
 mod report;
 mod samconfig;
 mod settings;
@@ -59,7 +61,11 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&console, &error),
+        Err(error) => {
+            let code = fail(&console, &error);
+            // A script that was written for the AWS command line finds the exit code that it knows.
+            if matches!(cli.command, args::Command::Package(_)) { ExitCode::from(package::EXIT_FAILED) } else { code }
+        }
     }
 }
 

@@ -184,7 +184,12 @@ pub(crate) fn pace(env: &Env) -> Result<Pace, CliError> {
 
 /// The template, if one is named.
 pub(crate) fn template(flags: &Deploy, env: &Env) -> Option<PathBuf> {
-    flags.template.clone().or_else(|| env.get("SLIPWAY_TEMPLATE").map(PathBuf::from))
+    flags.template.clone().or_else(|| template_variable(env))
+}
+
+/// The template that the environment names.
+pub(crate) fn template_variable(env: &Env) -> Option<PathBuf> {
+    env.get("SLIPWAY_TEMPLATE").map(PathBuf::from)
 }
 
 /// The file of settings, and whether it was asked for by name.

@@ -62,10 +62,12 @@ error_names! {
     LeaseHeld => "Wait for the other deployment to end, then retry the job.",
     /// The bundle that the job announced is not in the bucket.
     BundleMissing => "Retry the job: the upload did not arrive.",
-    /// The bundle is no zip, truncated, over a limit, names paths outside itself, or is not the one announced.
+    /// The bundle is no zip, truncated, names paths outside itself, or is not the one announced.
     BundleInvalid => "Build and upload again; if it stays, look at the file that the message names.",
     /// The template is missing, not YAML or JSON, has duplicate keys or no Resources, or names what cannot be packaged.
     TemplateInvalid => "Correct the template at the place that the message names.",
+    /// The application is larger than Slipway, CloudFormation or Lambda takes. The message names the limit.
+    LimitExceeded => "Make it smaller at the place that the message names; docs/PACKAGING.md lists the limits.",
     /// A parameter is not one of the template's, or one without a default was not given.
     ParameterInvalid => "Correct parameter_overrides in samconfig.toml or on the command line.",
     /// The stack is in a state that only a person can lead out of.

@@ -19,7 +19,7 @@ pub const MAX_JOB_BYTES: usize = 1024;
 /// The most bytes that parameters and tags may have together.
 pub const MAX_VALUES_BYTES: usize = 64 * 1024;
 /// The largest bundle that may be uploaded, in bytes.
-pub const MAX_BUNDLE_BYTES: u64 = 1024 * 1024 * 1024;
+pub const MAX_BUNDLE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// A request of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::deployment::DeploymentId;
 use crate::names::{Digest, EnvironmentKey, ParameterName, ProjectId};
 
 /// The version of [`Manifest`] that is written.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// Where a job's bundle is uploaded.
 #[must_use]
@@ -64,7 +64,8 @@ pub struct Manifest {
     pub template_sha256: Digest,
     /// The parameters that the template declares.
     pub parameters: Vec<TemplateParameter>,
-    /// The artifacts that the template names, in its order.
+    /// What each local path of the application became: those of its template first, in its order, then those of each
+    /// nested template and included file.
     pub artifacts: Vec<Artifact>,
 }
 
@@ -79,9 +80,11 @@ pub struct TemplateParameter {
     pub no_echo: bool,
 }
 
-/// One artifact of a release.
+/// What one local path became. Two that name the same content have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
+    /// The template, or included file, that names it: its path in the bundle.
+    pub template: String,
     /// The resource that names it.
     pub resource: String,
     /// The property that does.
@@ -90,7 +93,8 @@ pub struct Artifact {
     pub path: String,
     /// The key in the bucket.
     pub key: String,
-    /// The digest that the key is made of: of the tree for a zip, of the file for a file.
+    /// The digest that the key is made of: of the tree for a zip, the SHA-256 of the content for a file, and that of the
+    /// rewritten text for a nested template or an included file.
     pub digest: String,
     /// The size in the bucket, in bytes.
     pub bytes: u64,

@@ -13,7 +13,7 @@ use slipway_domain::release::ParametersError;
 use slipway_domain::stack_status::UnknownStatus;
 use slipway_domain::stages::{Refusal, StagesError};
 use slipway_identity::IdentityError;
-use slipway_template::TemplateError;
+use slipway_packaging::PackagingError;
 
 /// How much of a long message is kept at its beginning, in characters.
 const HEAD_CHARS: usize = 3000;
@@ -170,17 +170,37 @@ always! {
     Superseded => Superseded;
     lease::Lost => LeaseHeld;
     ParametersError => ParameterInvalid;
-    TemplateError => TemplateInvalid;
     UnknownStatus => StackNeedsRepair;
 }
 
 impl From<BundleError> for Failure {
     fn from(error: BundleError) -> Self {
+        // Reading a bundle is reading S3: what that answered counts, since some of it is worth another try.
+        if let BundleError::Io { source, .. } = &error
+            && let Some(aws) = AwsError::from_io(source)
+        {
+            return aws.into();
+        }
         let name = if matches!(error, BundleError::TemplateMissing) {
             ErrorName::TemplateInvalid
+        } else if matches!(error, BundleError::Io { .. }) {
+            ErrorName::Unavailable
+        } else if error.is_limit() {
+            ErrorName::LimitExceeded
         } else {
             ErrorName::BundleInvalid
         };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<PackagingError> for Failure {
+    fn from(error: PackagingError) -> Self {
+        if let PackagingError::Files(error) | PackagingError::Path { error: error @ BundleError::Io { .. }, .. } = error
+        {
+            return error.into();
+        }
+        let name = if error.is_limit() { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
         Self::new(name, error.to_string())
     }
 }

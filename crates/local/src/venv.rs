@@ -1,4 +1,4 @@
-//! The venv with the pinned emulator, made once under the target folder.
+//! Venvs with pinned Python programs, made once under the target folder: above all the one of the emulator.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,8 +11,8 @@ use crate::error::LocalError;
 use crate::lines::tail;
 use crate::local_dir;
 
-/// What the venv holds, exactly. One pip call takes all three: installed later, the translator would move botocore
-/// past the emulator's pin.
+/// What the emulator's venv holds, exactly. One pip call takes all three: installed later, the translator would move
+/// botocore past the emulator's pin.
 pub const REQUIREMENTS: [&str; 3] = ["ministack==1.5.33", "aws-sam-translator==1.115.0", "boto3==1.43.106"];
 
 /// What is asked of a Python before it is used: its version, and the modules that make a venv.
@@ -23,18 +23,27 @@ const MODULES: &str = "import venv, ensurepip";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Venv {
     python: PathBuf,
+    requirements: Vec<String>,
 }
 
 impl Venv {
-    /// The venv of this workspace, made now if it is missing or holds other versions. Two processes may ask at once:
-    /// one makes it, the other waits.
+    /// The emulator's venv, made now if it is missing or holds other versions. Two processes may ask at once: one makes
+    /// it, the other waits.
     ///
     /// # Errors
     /// [`LocalError::NoPython`], [`LocalError::NoVenv`] and [`LocalError::Pip`] say what to install;
     /// [`LocalError::Io`] when the target folder cannot be written.
     pub async fn ensure() -> Result<Self, LocalError> {
-        let folder = local_dir();
-        match tokio::task::spawn_blocking(move || Self::ensure_in(&folder)).await {
+        Self::ensure_in(local_dir(), &REQUIREMENTS).await
+    }
+
+    /// The same for a venv `venv` in `folder` that holds `requirements`, as pip takes them.
+    ///
+    /// # Errors
+    /// As [`Venv::ensure`].
+    pub async fn ensure_in(folder: PathBuf, requirements: &[&str]) -> Result<Self, LocalError> {
+        let venv = Self::at(&folder, requirements);
+        match tokio::task::spawn_blocking(move || venv.made_in(&folder)).await {
             Ok(made) => made,
             Err(stopped) => {
                 Err(LocalError::Io { what: "making the venv".to_owned(), source: io::Error::other(stopped) })
@@ -45,7 +54,7 @@ impl Venv {
     /// Whether [`Venv::ensure`] would have nothing to do.
     #[must_use]
     pub fn is_ready() -> bool {
-        Self::at(&local_dir()).is_current()
+        Self::at(&local_dir(), &REQUIREMENTS).is_current()
     }
 
     /// The interpreter.
@@ -54,8 +63,15 @@ impl Venv {
         &self.python
     }
 
-    fn at(folder: &Path) -> Self {
-        Self { python: folder.join("venv").join("bin").join("python") }
+    /// A program that its packages install. It may not be there.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.python.with_file_name(name)
+    }
+
+    fn at(folder: &Path, requirements: &[&str]) -> Self {
+        let python = folder.join("venv").join("bin").join("python");
+        Self { python, requirements: requirements.iter().copied().map(str::to_owned).collect() }
     }
 
     /// The folder of the venv itself.
@@ -70,23 +86,22 @@ impl Venv {
     /// The stamp is written last, so a venv that has it is whole. The interpreter is a link: the Python that it was
     /// made from may be gone.
     fn is_current(&self) -> bool {
-        fs::read_to_string(self.stamp()).is_ok_and(|stamp| stamp == requirements_digest()) && self.python.exists()
+        fs::read_to_string(self.stamp()).is_ok_and(|stamp| stamp == self.digest()) && self.python.exists()
     }
 
-    fn ensure_in(folder: &Path) -> Result<Self, LocalError> {
-        let venv = Self::at(folder);
-        if venv.is_current() {
-            return Ok(venv);
+    fn made_in(self, folder: &Path) -> Result<Self, LocalError> {
+        if self.is_current() {
+            return Ok(self);
         }
         fs::create_dir_all(folder).map_err(LocalError::io(format!("creating {}", folder.display())))?;
         let lock_path = folder.join("venv.lock");
         let lock = File::create(&lock_path).map_err(LocalError::io(format!("creating {}", lock_path.display())))?;
         // The lock ends with the file handle, so also with a killed process.
         lock.lock().map_err(LocalError::io(format!("locking {}", lock_path.display())))?;
-        if !venv.is_current() {
-            venv.make()?;
+        if !self.is_current() {
+            self.make()?;
         }
-        Ok(venv)
+        Ok(self)
     }
 
     fn make(&self) -> Result<(), LocalError> {
@@ -103,14 +118,18 @@ impl Venv {
         if !made.status.success() {
             return Err(no_venv(said(&made, 1)));
         }
-        let packages = REQUIREMENTS.join(" ");
         let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
-        let installed = run(Command::new(&self.python).args(pip).args(REQUIREMENTS))?;
+        let installed = run(Command::new(&self.python).args(pip).args(&self.requirements))?;
         if !installed.status.success() {
-            return Err(LocalError::Pip { packages, reason: said(&installed, 3) });
+            return Err(LocalError::Pip { packages: self.requirements.join(" "), reason: said(&installed, 3) });
         }
         let stamp = self.stamp();
-        fs::write(&stamp, requirements_digest()).map_err(LocalError::io(format!("writing {}", stamp.display())))
+        fs::write(&stamp, self.digest()).map_err(LocalError::io(format!("writing {}", stamp.display())))
+    }
+
+    fn digest(&self) -> String {
+        let digest = Sha256::digest(self.requirements.join("\n"));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -144,11 +163,6 @@ fn said(output: &Output, lines: usize) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     let answer = String::from_utf8_lossy(&output.stdout);
     tail(if errors.trim().is_empty() { &answer } else { &errors }, lines)
-}
-
-fn requirements_digest() -> String {
-    let digest = Sha256::digest(REQUIREMENTS.join("\n"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -194,14 +208,15 @@ mod tests {
     #[test]
     fn a_venv_with_other_pins_is_not_current() -> Outcome {
         let folder = tempfile::tempdir()?;
-        let venv = Venv::at(folder.path());
+        let venv = Venv::at(folder.path(), &["a==1", "b==2"]);
         assert!(!venv.is_current());
         fs::create_dir_all(folder.path().join("venv/bin"))?;
         fs::write(&venv.python, "")?;
         fs::write(venv.stamp(), "another digest")?;
         assert!(!venv.is_current());
-        fs::write(venv.stamp(), requirements_digest())?;
+        fs::write(venv.stamp(), venv.digest())?;
         assert!(venv.is_current());
+        assert!(!Venv::at(folder.path(), &["a==1", "b==3"]).is_current());
         Ok(())
     }
 }

@@ -14,6 +14,12 @@ pub enum TemplateError {
         /// Its size in bytes.
         size: usize,
     },
+    /// The template is larger than CloudFormation reads once its aliases are written out.
+    #[error(
+        "written as JSON, with its YAML aliases and merges written out, the template has more than the \
+         {MAX_TEMPLATE_BYTES} bytes that CloudFormation reads: use fewer aliases, or split it into nested stacks"
+    )]
+    TooLargeAsJson,
     /// The template is not UTF-8.
     #[error("the template is not UTF-8 text (first bad byte at offset {offset}): save it as UTF-8")]
     NotUtf8 {
@@ -59,6 +65,15 @@ pub enum TemplateError {
     /// The template has no resources.
     #[error("the template has no `Resources`: a template is a mapping with at least one resource in that section")]
     NoResources,
+    /// A file that `AWS::Include` brings in is no mapping, but its text lands in one.
+    #[error(
+        "line {line}: the file is no mapping: `AWS::Include` puts its keys and values where it stands, write them at the \
+         top of the file"
+    )]
+    NotAMapping {
+        /// Line of its value.
+        line: usize,
+    },
     /// The template asks for something that cannot be packaged.
     #[error("line {line}: {resource}: `{property}` is {what}")]
     Unsupported {
@@ -84,23 +99,6 @@ pub enum TemplateError {
         /// Line of the resource.
         line: usize,
     },
-    /// A path leaves the application's folder.
-    #[error(
-        "line {line}, column {column}: {resource}: `{property}: {path}` leaves the application's folder: only what is \
-         inside is packaged; move it there, or build it into that folder"
-    )]
-    OutsideRoot {
-        /// Logical id of the resource, or the section.
-        resource: String,
-        /// The property.
-        property: String,
-        /// The path as written.
-        path: String,
-        /// Line of the value.
-        line: usize,
-        /// Column of the value.
-        column: usize,
-    },
     /// A path is shared through a YAML anchor, so that rewriting it would change other values as well.
     #[error(
         "line {line}, column {column}: {resource}: `{property}` is shared through a YAML anchor and alias: write the \
@@ -111,9 +109,9 @@ pub enum TemplateError {
         resource: String,
         /// The property.
         property: String,
-        /// Line of the alias or anchor.
+        /// Line of the alias, the merge or the anchor.
         line: usize,
-        /// Column of the alias or anchor.
+        /// Column of the alias, the merge or the anchor.
         column: usize,
     },
     /// A value is written in a way that cannot be spliced.
@@ -130,32 +128,22 @@ pub enum TemplateError {
         /// Column of the value.
         column: usize,
     },
-    /// No S3 object was given for a reference.
-    #[error("no S3 location was given for {resource}'s `{property}`")]
-    MissingLocation {
-        /// Logical id of the resource, or the section.
-        resource: String,
-        /// The property.
-        property: String,
+    /// There must be one S3 object for each reference.
+    #[error("{given} S3 locations were given for the {expected} local paths of the template")]
+    WrongCount {
+        /// How many references the template has.
+        expected: usize,
+        /// How many objects were given.
+        given: usize,
     },
-    /// An S3 object was given for something that the template does not reference.
-    #[error("an S3 location was given for {resource}'s `{property}`, which the template does not reference")]
-    UnknownReference {
-        /// Logical id of the resource, or the section.
-        resource: String,
-        /// The property.
-        property: String,
-    },
-    /// An S3 object's bucket or key cannot be written into a template.
+    /// An S3 object's bucket, key or address cannot be written into a template.
     #[error(
-        "`s3://{bucket}/{key}` cannot be written into a template: a bucket has letters, digits, `.` and `-`, and a key \
-         has letters, digits and `/!-_.*'()` here"
+        "`{location}` cannot be written into a template: a bucket has letters, digits, `.` and `-`, a key has letters, \
+         digits and `/!-_.*'()` here, and an address begins with https:// and has `:%~` besides"
     )]
     InvalidLocation {
-        /// The bucket.
-        bucket: String,
-        /// The key.
-        key: String,
+        /// The object's address.
+        location: String,
     },
     /// The rewritten template is not what was meant.
     #[error(

@@ -1,21 +1,21 @@
 //! JSON to nodes (RFC 8259).
 
-use crate::node::{Kind, Node, Style};
+use crate::node::{Kind, Mapping, Node, Style};
 use crate::{MAX_DEPTH, TemplateError};
 
 /// Parses a JSON text: `None` if it is none (YAML may still read it). `skip` bytes of the source stand before `text`.
 pub(crate) fn parse(text: &str, skip: usize) -> Result<Option<Node>, TemplateError> {
-    let mut reader = Reader { text, at: 0, skip, line: 1, line_start: 0 };
+    let mut reader = Reader { text, at: 0, skip, line: 1, counted: 0, column: 1 };
     match reader.document() {
         Ok(root) => Ok(Some(root)),
         Err(Stop::NotJson) => Ok(None),
-        Err(Stop::TooDeep { line, column }) => Err(TemplateError::TooDeep { line, column }),
+        Err(Stop::Fault(error)) => Err(error),
     }
 }
 
 enum Stop {
     NotJson,
-    TooDeep { line: usize, column: usize },
+    Fault(TemplateError),
 }
 
 struct Reader<'t> {
@@ -23,7 +23,9 @@ struct Reader<'t> {
     at: usize,
     skip: usize,
     line: usize,
-    line_start: usize,
+    /// A byte of the current line, and its column: counting goes on from there.
+    counted: usize,
+    column: usize,
 }
 
 /// A collection that is not closed yet.
@@ -48,7 +50,8 @@ impl<'t> Reader<'t> {
                 b'\n' => {
                     self.at += 1;
                     self.line += 1;
-                    self.line_start = self.at;
+                    self.counted = self.at;
+                    self.column = 1;
                 }
                 _ => break,
             }
@@ -63,9 +66,16 @@ impl<'t> Reader<'t> {
         found
     }
 
-    fn node(&self, kind: Kind, start: usize) -> Node {
-        let column = self.text.get(self.line_start..start).map_or(0, |before| before.chars().count()) + 1;
-        Node { kind, tag: None, anchor: 0, span: start + self.skip..self.at + self.skip, line: self.line, column }
+    /// Line and column of a byte that no node before it begins behind.
+    fn position(&mut self, start: usize) -> (usize, usize) {
+        self.column += self.text.get(self.counted..start).map_or(0, |between| between.chars().count());
+        self.counted = start;
+        (self.line, self.column)
+    }
+
+    fn node(&mut self, kind: Kind, start: usize) -> Node {
+        let (line, column) = self.position(start);
+        Node { kind, tag: None, anchor: 0, span: start + self.skip..self.at + self.skip, line, column }
     }
 
     fn document(&mut self) -> Result<Node, Stop> {
@@ -75,19 +85,19 @@ impl<'t> Reader<'t> {
             let start = self.at;
             // One value, or the beginning or end of a collection.
             let mut done = if self.take(b'{') {
-                open.push(Open { node: self.node(Kind::Mapping(Vec::new()), start), key: None });
+                open.push(Open { node: self.node(Kind::Mapping(Mapping::default()), start), key: None });
                 self.blanks();
-                if self.take(b'}') { self.close(&mut open) } else { None }
+                if self.take(b'}') { self.close(&mut open)? } else { None }
             } else if self.take(b'[') {
                 open.push(Open { node: self.node(Kind::Sequence(Vec::new()), start), key: None });
                 self.blanks();
-                if self.take(b']') { self.close(&mut open) } else { None }
+                if self.take(b']') { self.close(&mut open)? } else { None }
             } else {
                 Some(self.scalar()?)
             };
             if open.len() > MAX_DEPTH {
-                let node = self.node(Kind::Alias(0), start);
-                return Err(Stop::TooDeep { line: node.line, column: node.column });
+                let (line, column) = self.position(start);
+                return Err(Stop::Fault(TemplateError::TooDeep { line, column }));
             }
             while let Some(node) = done {
                 let Some(parent) = open.last_mut() else {
@@ -99,15 +109,15 @@ impl<'t> Reader<'t> {
                         items.push(node);
                         b']'
                     }
-                    (Kind::Mapping(entries), Some(key)) => {
-                        entries.push((key, node));
+                    (Kind::Mapping(mapping), Some(key)) => {
+                        mapping.entries.push((key, node));
                         b'}'
                     }
                     (Kind::Mapping(_) | Kind::Scalar { .. } | Kind::Alias(_), _) => return Err(Stop::NotJson),
                 };
                 self.blanks();
                 done = if self.take(end) {
-                    self.close(&mut open)
+                    self.close(&mut open)?
                 } else if self.take(b',') {
                     None
                 } else {
@@ -131,10 +141,10 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn close(&self, open: &mut Vec<Open>) -> Option<Node> {
-        let mut node = open.pop()?.node;
-        node.span.end = self.at + self.skip;
-        Some(node)
+    fn close(&self, open: &mut Vec<Open>) -> Result<Option<Node>, Stop> {
+        let Some(Open { mut node, .. }) = open.pop() else { return Ok(None) };
+        node.close(self.at + self.skip).map_err(Stop::Fault)?;
+        Ok(Some(node))
     }
 
     fn scalar(&mut self) -> Result<Node, Stop> {

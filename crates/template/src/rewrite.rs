@@ -1,11 +1,10 @@
 //! Splices S3 locations into a template's source, and proves that nothing else changed.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::node::{self, At, Kind, Node, Style};
+use crate::node::{self, At, Kind, Mapping, Node, Style};
 use crate::references::{self, Site};
-use crate::{LocationStyle, MAX_TEMPLATE_BYTES, ReferenceId, Template, TemplateError};
+use crate::{LocationStyle, MAX_TEMPLATE_BYTES, Template, TemplateError};
 
 /// An object in S3 that takes a local path's place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,6 +13,8 @@ pub struct S3Object {
     pub bucket: String,
     /// The object's key, without a leading slash.
     pub key: String,
+    /// Its https address, which CloudFormation reads a template from.
+    pub url: String,
 }
 
 /// A piece of the source, and what takes its place.
@@ -25,41 +26,33 @@ struct Splice<'n> {
 }
 
 /// What the new value must be.
-struct Expected<'s> {
-    object: &'s S3Object,
+struct Expected<'n> {
+    object: &'n S3Object,
     location: LocationStyle,
 }
 
-pub(crate) fn rewrite(
-    template: &Template,
-    locations: &BTreeMap<ReferenceId, S3Object>,
-) -> Result<String, TemplateError> {
+pub(crate) fn rewrite(template: &Template, objects: &[S3Object]) -> Result<String, TemplateError> {
     let anchors = template.anchors();
-    let sites = references::sites(At::new(&template.root, &anchors))?;
-    for id in locations.keys() {
-        if !sites.iter().any(|site| site.reference.id() == *id) {
-            let (resource, property) = (id.resource.clone(), id.property.clone());
-            return Err(TemplateError::UnknownReference { resource, property });
-        }
+    let sites = references::sites(template, At::new(&template.root, &anchors))?;
+    if sites.len() != objects.len() {
+        return Err(TemplateError::WrongCount { expected: sites.len(), given: objects.len() });
+    }
+    if sites.is_empty() {
+        return Ok(template.source.clone());
     }
     let mut splices = Vec::with_capacity(sites.len());
-    for site in &sites {
-        let object = locations.get(&site.reference.id()).ok_or_else(|| TemplateError::MissingLocation {
-            resource: site.reference.resource.clone(),
-            property: site.reference.property.clone(),
-        })?;
-        check(object)?;
+    for (site, object) in sites.iter().zip(objects) {
+        let location = site.reference.location;
+        check(object, location)?;
         let (range, style) = value_range(&template.source, site).ok_or_else(|| TemplateError::NotSpliceable {
             resource: site.reference.resource.clone(),
             property: site.reference.property.clone(),
             line: site.reference.line,
             column: site.reference.column,
         })?;
-        let location = site.reference.location;
         let text = render(object, location, style);
         splices.push(Splice { range, text, old: site.value, expected: Expected { object, location } });
     }
-    splices.sort_by_key(|splice| splice.range.start);
 
     let mut result = String::with_capacity(template.source.len() + splices.len() * 128);
     let mut copied = 0;
@@ -75,7 +68,8 @@ pub(crate) fn rewrite(
     if result.len() > MAX_TEMPLATE_BYTES {
         return Err(TemplateError::TooLarge { size: result.len() });
     }
-    let written = node::parse(&result).map_err(|_| TemplateError::NotFaithful { line: template.root.line })?;
+    let unfaithful = TemplateError::NotFaithful { line: template.root.line };
+    let written = node::parse(&result).ok().and_then(|document| document.root).ok_or(unfaithful)?;
     let mut rest = splices.as_slice();
     compare(&template.root, &written, &mut rest)?;
     match rest.first() {
@@ -84,30 +78,38 @@ pub(crate) fn rewrite(
     }
 }
 
-/// Bucket and key are ours, but a template is no place for surprises.
-fn check(object: &S3Object) -> Result<(), TemplateError> {
-    let bucket = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-    let key = |byte: u8| byte.is_ascii_alphanumeric() || b"/!-_.*'()".contains(&byte);
-    let good = !object.bucket.is_empty()
-        && object.bucket.bytes().all(bucket)
-        && !object.key.is_empty()
-        && !object.key.starts_with('/')
-        && object.key.bytes().all(key);
-    if good {
-        return Ok(());
-    }
-    Err(TemplateError::InvalidLocation { bucket: object.bucket.clone(), key: object.key.clone() })
+/// What is written is ours, but a template is no place for surprises.
+fn check(object: &S3Object, location: LocationStyle) -> Result<(), TemplateError> {
+    let S3Object { bucket, key, url } = object;
+    let plain = |text: &str, also: &[u8]| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || also.contains(&byte))
+    };
+    let (good, location) = match location {
+        LocationStyle::Https => {
+            let rest = url.strip_prefix("https://").or(url.strip_prefix("http://")).unwrap_or_default();
+            (plain(rest, b"/!-_.*'():%~") && !rest.ends_with(':'), url.clone())
+        }
+        LocationStyle::Uri | LocationStyle::BucketKey | LocationStyle::S3BucketS3Key => {
+            let good = plain(bucket, b".-") && plain(key, b"/!-_.*'()") && !key.starts_with('/');
+            (good, format!("s3://{bucket}/{key}"))
+        }
+    };
+    if good { Ok(()) } else { Err(TemplateError::InvalidLocation { location }) }
 }
 
 /// The new value. A mapping is written in JSON, which YAML reads as well; a text keeps its quotes.
 fn render(object: &S3Object, location: LocationStyle, style: Style) -> String {
-    let S3Object { bucket, key } = object;
-    match (location, style) {
-        (LocationStyle::Uri, Style::Plain | Style::Block) => format!("s3://{bucket}/{key}"),
-        (LocationStyle::Uri, Style::Single) => format!("'s3://{bucket}/{}'", key.replace('\'', "''")),
-        (LocationStyle::Uri, Style::Double) => format!("\"s3://{bucket}/{key}\""),
-        (LocationStyle::BucketKey, _) => format!("{{\"Bucket\": \"{bucket}\", \"Key\": \"{key}\"}}"),
-        (LocationStyle::S3BucketS3Key, _) => format!("{{\"S3Bucket\": \"{bucket}\", \"S3Key\": \"{key}\"}}"),
+    let S3Object { bucket, key, url } = object;
+    let text = match location {
+        LocationStyle::Uri => format!("s3://{bucket}/{key}"),
+        LocationStyle::Https => url.clone(),
+        LocationStyle::BucketKey => return format!("{{\"Bucket\": \"{bucket}\", \"Key\": \"{key}\"}}"),
+        LocationStyle::S3BucketS3Key => return format!("{{\"S3Bucket\": \"{bucket}\", \"S3Key\": \"{key}\"}}"),
+    };
+    match style {
+        Style::Plain | Style::Block => text,
+        Style::Single => format!("'{}'", text.replace('\'', "''")),
+        Style::Double => format!("\"{text}\""),
     }
 }
 
@@ -118,7 +120,7 @@ fn value_range(source: &str, site: &Site<'_>) -> Option<(Range<usize>, Style)> {
     let Kind::Scalar { style, .. } = node.kind else { return None };
     let mut start = node.span.start;
     if style == Style::Block {
-        return block_range(source, site).map(|range| (range, style));
+        return block_range(source, node).map(|range| (range, style));
     }
     let mut text = source.get(node.span.clone())?;
     while text.starts_with(['!', '&']) {
@@ -129,7 +131,8 @@ fn value_range(source: &str, site: &Site<'_>) -> Option<(Range<usize>, Style)> {
         text = next;
     }
     // A core tag fits a text only.
-    if node.tag.is_some() && site.reference.location != LocationStyle::Uri {
+    let is_text = matches!(site.reference.location, LocationStyle::Uri | LocationStyle::Https);
+    if node.tag.is_some() && !is_text {
         return None;
     }
     let length = match style {
@@ -162,18 +165,15 @@ fn quoted(text: &str, quote: char) -> Option<usize> {
 }
 
 /// From the header of a block scalar to its last line's end, when nothing but the text would be lost.
-fn block_range(source: &str, site: &Site<'_>) -> Option<Range<usize>> {
-    let node = site.value;
+fn block_range(source: &str, node: &Node) -> Option<Range<usize>> {
     if node.tag.is_some() || node.anchor != 0 {
         return None;
     }
-    let between = source.get(site.key.span.end..node.span.start)?;
-    let header = between.find(['|', '>'])?;
-    if between.contains('#') {
-        return None;
-    }
+    // `|` or `>`, perhaps with an indentation and what happens to line ends behind it. A comment would be lost.
+    let header = source.get(..node.span.start)?.trim_end();
+    let header = header.trim_end_matches(|c: char| matches!(c, '+' | '-' | '1'..='9')).strip_suffix(['|', '>'])?;
     let content = source.get(node.span.clone())?.trim_end();
-    Some(site.key.span.end + header..node.span.start + content.len())
+    Some(header.len()..node.span.start + content.len())
 }
 
 /// Requires that two trees are the same but for the splices, which are met in document order.
@@ -190,11 +190,16 @@ fn compare(old: &Node, new: &Node, splices: &mut &[Splice<'_>]) -> Result<(), Te
         return Err(fault());
     }
     match (&old.kind, &new.kind) {
-        (Kind::Scalar { .. }, Kind::Scalar { .. }) | (Kind::Alias(_), Kind::Alias(_)) if old.kind == new.kind => Ok(()),
+        (Kind::Scalar { value, style }, Kind::Scalar { value: new, style: now }) if (value, style) == (new, now) => {
+            Ok(())
+        }
+        (Kind::Alias(old), Kind::Alias(new)) if old == new => Ok(()),
         (Kind::Sequence(old), Kind::Sequence(new)) if old.len() == new.len() => {
             old.iter().zip(new).try_for_each(|(old, new)| compare(old, new, splices))
         }
-        (Kind::Mapping(old), Kind::Mapping(new)) if old.len() == new.len() => {
+        (Kind::Mapping(Mapping { entries: old, .. }), Kind::Mapping(Mapping { entries: new, .. }))
+            if old.len() == new.len() =>
+        {
             old.iter().zip(new).try_for_each(|((old_key, old), (new_key, new))| {
                 compare(old_key, new_key, splices)?;
                 compare(old, new, splices)
@@ -206,9 +211,12 @@ fn compare(old: &Node, new: &Node, splices: &mut &[Splice<'_>]) -> Result<(), Te
 
 impl Expected<'_> {
     fn is(&self, node: &Node) -> bool {
-        let S3Object { bucket, key } = self.object;
+        let S3Object { bucket, key, url } = self.object;
         let fields = |bucket_name: &str, key_name: &str| {
-            let Some([(first, first_value), (second, second_value)]) = node.mapping() else { return false };
+            let Some([(first, first_value), (second, second_value)]) = node.mapping().map(|m| m.entries.as_slice())
+            else {
+                return false;
+            };
             first.text() == Some(bucket_name)
                 && first_value.text() == Some(bucket)
                 && second.text() == Some(key_name)
@@ -216,6 +224,7 @@ impl Expected<'_> {
         };
         match self.location {
             LocationStyle::Uri => node.text() == Some(&format!("s3://{bucket}/{key}")),
+            LocationStyle::Https => node.text() == Some(url),
             LocationStyle::BucketKey => fields("Bucket", "Key"),
             LocationStyle::S3BucketS3Key => fields("S3Bucket", "S3Key"),
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
-use crate::node::{Kind, Node, Style, Tag};
+use crate::node::{Kind, Mapping, Node, Style, Tag};
 use crate::{MAX_DEPTH, TemplateError};
 
 /// The parser counts characters; a source that is not ASCII needs a table of where they are.
@@ -41,8 +41,9 @@ struct Open {
     key: Option<Node>,
 }
 
-/// Parses one document. `skip` bytes of the source stand before `text`.
-pub(crate) fn parse(text: &str, skip: usize) -> Result<Node, TemplateError> {
+/// Parses one document: nothing if there is none. `skip` bytes of the source stand before `text`.
+pub(crate) fn parse(text: &str, skip: usize) -> Result<Option<Node>, TemplateError> {
+    refuse_tag_lines(text)?;
     let offsets = Offsets::new(text, skip);
     let mut open: Vec<Open> = Vec::new();
     let mut root = None;
@@ -60,7 +61,7 @@ pub(crate) fn parse(text: &str, skip: usize) -> Result<Node, TemplateError> {
         let line = span.start.line();
         let node = |kind, tag: Option<&saphyr_parser::Tag>, anchor| Node {
             kind,
-            tag: tag.map(|tag| Tag { text: tag.to_string(), core: tag.is_yaml_core_schema() }),
+            tag: tag.map(|tag| Box::new(tag_of(tag))),
             anchor,
             span: offsets.range(span),
             line,
@@ -89,11 +90,11 @@ pub(crate) fn parse(text: &str, skip: usize) -> Result<Node, TemplateError> {
                 open.push(Open { node: node(Kind::Sequence(Vec::new()), tag.as_deref(), anchor), key: None });
             }
             Event::MappingStart(anchor, tag) => {
-                open.push(Open { node: node(Kind::Mapping(Vec::new()), tag.as_deref(), anchor), key: None });
+                open.push(Open { node: node(Kind::Mapping(Mapping::default()), tag.as_deref(), anchor), key: None });
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(mut closed) = open.pop() {
-                    closed.node.span.end = offsets.byte(span.end).max(closed.node.span.start);
+                    closed.node.close(offsets.byte(span.end))?;
                     add(&mut open, &mut root, closed.node);
                 }
             }
@@ -102,7 +103,33 @@ pub(crate) fn parse(text: &str, skip: usize) -> Result<Node, TemplateError> {
             return Err(TemplateError::TooDeep { line, column: span.start.col() + 1 });
         }
     }
-    root.ok_or(TemplateError::NoResources)
+    Ok(root)
+}
+
+/// `%TAG` gives a prefix of any length a short name, and the parser would write it out wherever that is used.
+fn refuse_tag_lines(text: &str) -> Result<(), TemplateError> {
+    let lines = text.split(['\n', '\r']);
+    let head = lines.take_while(|line| line.is_empty() || line.starts_with(['#', '%', ' ', '\t']));
+    match head.zip(1..).find(|(line, _)| line.starts_with("%TAG")) {
+        None => Ok(()),
+        Some((_, line)) => {
+            let reason = "`%TAG` means nothing to CloudFormation: write the tags out".to_owned();
+            Err(TemplateError::Syntax { line, column: 1, reason })
+        }
+    }
+}
+
+/// A tag may be written short (`!!str`), in full (`!<tag:yaml.org,2002:str>`).
+fn tag_of(tag: &saphyr_parser::Tag) -> Tag {
+    let full = format!("{}{}", tag.handle, tag.suffix);
+    if let Some(name) = full.strip_prefix("tag:yaml.org,2002:") {
+        return Tag::Core(name.to_owned());
+    }
+    match full.strip_prefix('!') {
+        Some("") => Tag::Bare,
+        Some(name) => Tag::Short(name.to_owned()),
+        None => Tag::Foreign(full),
+    }
 }
 
 fn add(open: &mut [Open], root: &mut Option<Node>, node: Node) {
@@ -112,9 +139,9 @@ fn add(open: &mut [Open], root: &mut Option<Node>, node: Node) {
     };
     match &mut parent.node.kind {
         Kind::Sequence(items) => items.push(node),
-        Kind::Mapping(entries) => match parent.key.take() {
+        Kind::Mapping(mapping) => match parent.key.take() {
             None => parent.key = Some(node),
-            Some(key) => entries.push((key, node)),
+            Some(key) => mapping.entries.push((key, node)),
         },
         Kind::Scalar { .. } | Kind::Alias(_) => {}
     }

@@ -68,9 +68,13 @@ impl Api {
     }
 
     async fn deploy(&self, request: &DeployRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
-        if !(1..=MAX_BUNDLE_BYTES).contains(&request.bundle_bytes) {
-            let message = format!("the bundle has {} bytes; the limit is {MAX_BUNDLE_BYTES}", request.bundle_bytes);
-            return Err(Failure::new(ErrorName::BundleInvalid, message));
+        match request.bundle_bytes {
+            0 => return Err(Failure::new(ErrorName::BundleInvalid, "the bundle has 0 bytes")),
+            1..=MAX_BUNDLE_BYTES => {}
+            bytes => {
+                let message = format!("the bundle has {bytes} bytes; the limit is {MAX_BUNDLE_BYTES}");
+                return Err(Failure::new(ErrorName::LimitExceeded, message));
+            }
         }
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let admission = admission::deploy(request, claims, &stages, now)?;

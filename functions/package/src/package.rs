@@ -1,23 +1,25 @@
-//! Verifies a bundle, copies its artifacts to where their content says, and rewrites its template to name them.
+//! Verifies a bundle, copies its artifacts to where their content says, and rewrites its templates to name them.
+//!
+//! Neither the bundle nor an artifact is ever whole in memory or on disk: the bundle is read by ranges, twice. First every
+//! entry is inflated for its digest; then compressed bytes are copied into those artifacts that are not in the bucket yet.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use slipway_aws::bucket::Bucket;
+use slipway_aws::bucket::{Bucket, ObjectReader, UploadOptions, Uploads};
 use slipway_aws::store::Store;
-use slipway_bundle::{Archive, BundleError, Entry, Limits};
+use slipway_bundle::{Archive, Artifact, BundleError, Limits, TEMPLATE};
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::{DeploymentRecord, DeploymentRef, ReleaseDigests};
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::MAX_BUNDLE_BYTES;
 use slipway_domain::release::{
-    Artifact, MANIFEST_VERSION, Manifest, TemplateParameter, artifact_key, bundle_key, manifest_key, possession_key,
-    template_key,
+    MANIFEST_VERSION, Manifest, artifact_key, bundle_key, manifest_key, possession_key, template_key,
 };
 use slipway_handler::{Done, Failure};
-use slipway_template::{MAX_TEMPLATE_BYTES, PackageForm, Reference, ReferenceId, S3Object, Template, TemplateError};
+use slipway_packaging::{Application, PackagingError, Plan};
+use slipway_template::{MAX_TEMPLATE_BYTES, S3Object, TemplateError};
 
 /// The most bytes that a manifest may have.
 const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -35,127 +37,155 @@ pub(crate) struct Input {
     deployment: DeploymentRef,
 }
 
+/// A bundle whose content is what was announced.
+struct Verified {
+    archive: Archive<ObjectReader>,
+    application: Application,
+    plan: Plan,
+}
+
 impl Package {
     pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Done, Failure> {
         let record = slipway_handler::hold(&self.store, &input.deployment, now).await?;
         let Some(launch) = &record.deployment.launch else {
             return Err(Failure::new(ErrorName::Internal, "a teardown has nothing to package"));
         };
-        // Once verified, this project's bundle is not read again, nor its release made again.
-        let possession = possession_key(record.deployment.environment.project, &launch.bundle);
-        let known = match self.bucket.size(&possession).await? {
-            Some(_) => self.bucket.get(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?,
-            None => None,
-        };
-        let manifest = match known {
-            Some(manifest) => manifest,
+        let bytes = match self.released(&record, &launch.bundle).await? {
+            Some(bytes) => bytes,
             None => {
-                let manifest = self.package(&record, &launch.bundle).await?;
-                self.bucket.put(&possession, Vec::new()).await?;
-                manifest
+                let bytes = self.release(&record, &launch.bundle).await?;
+                self.bucket
+                    .put(&possession_key(record.deployment.environment.project, &launch.bundle), Vec::new())
+                    .await?;
+                bytes
             }
         };
-        let template = read_manifest(&manifest)?.template_sha256;
-        let digests = ReleaseDigests { template, manifest: Digest::of(&manifest) };
+        let digests = ReleaseDigests { template: read_manifest(&bytes)?.template_sha256, manifest: Digest::of(&bytes) };
         slipway_handler::note(&self.store, &record, |record| record.release = Some(digests.clone())).await?;
         Ok(Done {})
     }
 
-    async fn package(&self, record: &DeploymentRecord, announced: &Digest) -> Result<Vec<u8>, Failure> {
+    /// The manifest of the release, if it was made from this project's bundle before: then that is not read again.
+    async fn released(&self, record: &DeploymentRecord, bundle: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+        if self.bucket.size(&possession_key(record.deployment.environment.project, bundle)).await?.is_none() {
+            return Ok(None);
+        }
+        let manifest = self.bucket.get(&manifest_key(bundle), MAX_MANIFEST_BYTES).await?;
+        // One of an older Slipway is made anew.
+        Ok(manifest.filter(|bytes| read_manifest(bytes).is_ok_and(|manifest| manifest.version == MANIFEST_VERSION)))
+    }
+
+    /// Makes the release, and gives its manifest, which is written last.
+    async fn release(&self, record: &DeploymentRecord, announced: &Digest) -> Result<Vec<u8>, Failure> {
         let key = bundle_key(record.deployment.environment.project, announced);
-        let bundle = self.bucket.get(&key, MAX_BUNDLE_BYTES).await?.ok_or_else(|| {
+        let reader = self.bucket.open(&key).await?.ok_or_else(|| {
             Failure::new(ErrorName::BundleMissing, format!("the bundle {announced} is not in the bucket"))
         })?;
-        let mut archive = Archive::open(Cursor::new(bundle), &Limits::default())?;
-        let entries = archive.verify()?;
-        let found = slipway_bundle::tree_digest(&entries);
-        if found.as_str() != announced.as_str() {
-            let message = format!("the bundle's digest is {found}, but {announced} was announced");
-            return Err(Failure::new(ErrorName::BundleInvalid, message));
+        if reader.size() > MAX_BUNDLE_BYTES {
+            let message = format!("the bundle has {} bytes; the limit is {MAX_BUNDLE_BYTES}", reader.size());
+            return Err(Failure::new(ErrorName::LimitExceeded, message));
         }
-        let template = Template::parse(&read_template(&mut archive)?)?;
-        let mut locations = BTreeMap::new();
-        let mut artifacts = Vec::new();
-        let mut made: BTreeMap<String, (String, u64)> = BTreeMap::new();
-        for reference in template.references()? {
-            let artifact = self.artifact(&mut archive, &entries, &reference, &mut made).await?;
-            let id: ReferenceId = reference.id();
-            locations.insert(id, S3Object { bucket: self.bucket.name().to_owned(), key: artifact.key.clone() });
-            artifacts.push(artifact);
+        let digest = announced.clone();
+        let Verified { archive, application, plan } = blocking(move || verify(reader, &digest)).await?;
+        let object = |digest: &str| {
+            let key = artifact_key(digest);
+            let url = self.bucket.path_url(&key, record.deployment.target.region.as_str());
+            S3Object { bucket: self.bucket.name().to_owned(), key, url }
+        };
+        let release = application.release(&plan, object)?;
+
+        let uploads = self.bucket.uploads(UploadOptions::default());
+        let (absent, sizes) = self.missing(&archive, &plan).await?;
+        let uploads = blocking(move || copy(archive, &absent, uploads)).await?;
+        let documents: Vec<String> =
+            release.documents.iter().map(|document| artifact_key(document.digest.as_str())).collect();
+        for (document, there) in release.documents.iter().zip(self.bucket.sizes(&documents).await?) {
+            if there.is_none() {
+                uploads.put(&artifact_key(document.digest.as_str()), document.text.clone().into_bytes()).await?;
+            }
         }
-        let rewritten = template.rewrite(&locations)?;
-        let parameters = template.parameters().into_iter();
+        uploads.done().await?;
+
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             bundle: announced.clone(),
-            template_sha256: Digest::of(rewritten.as_bytes()),
-            parameters: parameters
-                .map(|p| TemplateParameter { name: p.name, has_default: p.has_default, no_echo: p.no_echo })
-                .collect(),
-            artifacts,
+            template_sha256: Digest::of(release.template.as_bytes()),
+            artifacts: release.artifacts(|digest| sizes.get(digest).copied().unwrap_or_default()),
+            parameters: release.parameters,
         };
         let manifest = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Failure::new(ErrorName::Internal, format!("the manifest cannot be written: {error}")))?;
-        self.bucket.put(&template_key(announced), rewritten.into_bytes()).await?;
+        self.bucket.put(&template_key(announced), release.template.into_bytes()).await?;
         self.bucket.put(&manifest_key(announced), manifest.clone()).await?;
         Ok(manifest)
     }
 
-    /// Puts what `reference` names where its content says, unless it is there.
-    async fn artifact(
+    /// The artifacts that are not in the bucket, and the size there of each, by digest.
+    async fn missing(
         &self,
-        archive: &mut Archive<Cursor<Vec<u8>>>,
-        entries: &[Entry],
-        reference: &Reference,
-        made: &mut BTreeMap<String, (String, u64)>,
-    ) -> Result<Artifact, Failure> {
-        // What is wrong with these is in the template, at a place that can be told.
-        let wrong = |error: BundleError| {
-            let Reference { line, resource, property, .. } = reference;
-            Failure::new(ErrorName::TemplateInvalid, format!("line {line}: {resource}: `{property}`: {error}"))
-        };
-        let path = slipway_bundle::normalise(&reference.path).map_err(wrong)?;
-        let as_it_is = archive.goes_up_as_it_is(&path, reference.form == PackageForm::Zip).map_err(wrong)?;
-        let inside = archive.artifact_entries(entries, &path).map_err(wrong)?;
-        let digest = match inside.as_slice() {
-            [file] if as_it_is => slipway_bundle::file_digest(file),
-            _ => slipway_bundle::tree_digest(&inside),
-        };
-        let digest = digest.as_str().to_owned();
-        let key = artifact_key(&digest);
-        let (key, bytes) = match made.get(&digest) {
-            Some(known) => known.clone(),
-            None => {
-                let bytes = match self.bucket.size(&key).await? {
-                    Some(bytes) => bytes,
-                    None => {
-                        let mut artifact = Vec::new();
-                        if as_it_is {
-                            archive.copy_file(&path, &mut artifact)?;
-                        } else {
-                            archive.write_artifact(&path, &mut artifact)?;
-                        }
-                        let bytes = artifact.len() as u64;
-                        self.bucket.put(&key, artifact).await?;
-                        bytes
-                    }
-                };
-                made.insert(digest.clone(), (key.clone(), bytes));
-                (key, bytes)
+        archive: &Archive<ObjectReader>,
+        plan: &Plan,
+    ) -> Result<(Vec<Artifact>, BTreeMap<String, u64>), Failure> {
+        let keys: Vec<String> = plan.artifacts().map(|artifact| artifact_key(artifact.digest.as_str())).collect();
+        let mut absent = Vec::new();
+        let mut sizes = BTreeMap::new();
+        for (artifact, there) in plan.artifacts().zip(self.bucket.sizes(&keys).await?) {
+            if there.is_none() {
+                absent.push(artifact.clone());
             }
-        };
-        let Reference { resource, property, .. } = reference;
-        Ok(Artifact { resource: resource.clone(), property: property.clone(), path, key, digest, bytes })
+            let bytes = there.unwrap_or_else(|| archive.artifact_size(artifact));
+            sizes.insert(artifact.digest.as_str().to_owned(), bytes);
+        }
+        Ok((absent, sizes))
     }
 }
 
-fn read_template(archive: &mut Archive<Cursor<Vec<u8>>>) -> Result<Vec<u8>, Failure> {
-    archive.read_template(MAX_TEMPLATE_BYTES as u64).map_err(|error| {
+/// Reads the bundle once: every entry is inflated, and what they hold must be what was announced.
+fn verify(reader: ObjectReader, announced: &Digest) -> Result<Verified, Failure> {
+    let mut archive = Archive::open(reader, &Limits::default())?;
+    let listing = archive.verify()?;
+    let found = listing.digest();
+    if found.as_str() != announced.as_str() {
+        let message = format!("the bundle's digest is {found}, but {announced} was announced");
+        return Err(Failure::new(ErrorName::BundleInvalid, message));
+    }
+    if listing.entries().iter().all(|entry| entry.path != TEMPLATE) {
+        return Err(BundleError::TemplateMissing.into());
+    }
+    let template = archive.read_file(TEMPLATE, MAX_TEMPLATE_BYTES as u64).map_err(|error| {
         if let BundleError::EntryTooLarge { size, .. } = error {
-            return TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) }.into();
+            let error = TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) };
+            return Failure::from(PackagingError::Template { document: TEMPLATE.to_owned(), error });
         }
         error.into()
-    })
+    })?;
+    let application = Application::read(TEMPLATE, &template, |path, limit| archive.read_file(path, limit))?;
+    let plan = application.plan(&listing)?;
+    Ok(Verified { archive, application, plan })
+}
+
+/// Copies artifacts out of the bundle, in the order in which they lie there.
+fn copy(mut archive: Archive<ObjectReader>, artifacts: &[Artifact], uploads: Uploads) -> Result<Uploads, Failure> {
+    let mut artifacts: Vec<&Artifact> = artifacts.iter().collect();
+    artifacts.sort_by(|a, b| a.path.cmp(&b.path));
+    for artifact in artifacts {
+        let mut upload = uploads.begin(&artifact_key(artifact.digest.as_str()));
+        archive.write_artifact(artifact, &mut upload)?;
+        upload.finish().map_err(|error| BundleError::Io { what: "uploading".into(), source: error })?;
+    }
+    Ok(uploads)
+}
+
+/// Runs what waits for S3, or inflates, on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            // The runtime reports it as any other panic of the function.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(ended) => Err(Failure::new(ErrorName::Internal, ended.to_string())),
+        },
+    }
 }
 
 fn read_manifest(bytes: &[u8]) -> Result<Manifest, Failure> {

@@ -1,0 +1,1 @@
+chmod +x src/run.sh

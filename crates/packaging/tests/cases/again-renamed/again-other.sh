@@ -1,0 +1,1 @@
+mv src/run.sh src/start.sh

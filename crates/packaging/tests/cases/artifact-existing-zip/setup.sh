@@ -1,0 +1,6 @@
+mkdir build
+python3 - <<'END'
+import zipfile
+with zipfile.ZipFile("build/app.zip", "w") as archive:
+    archive.writestr(zipfile.ZipInfo("app.py"), "def handler(event, context):\n    return 1\n")
+END

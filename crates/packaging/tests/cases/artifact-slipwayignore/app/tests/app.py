@@ -1,0 +1,3 @@
+def handler(event, context):
+    return 'hello'
+# a path that is named is never left out

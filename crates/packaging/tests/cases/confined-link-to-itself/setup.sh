@@ -1,0 +1,1 @@
+ln -s itself src/itself

@@ -1,0 +1,1 @@
+touch "$(printf 'src/caf\351.txt')"

@@ -1,0 +1,3 @@
+mkdir ../outside
+echo secret > ../outside/secret.txt
+ln -s ../outside src

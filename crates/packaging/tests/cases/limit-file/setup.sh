@@ -1,0 +1,2 @@
+mkdir layer
+truncate -s 536870913 layer/model.bin

@@ -1,0 +1,2 @@
+truncate -s 200M src/model.bin
+truncate -s 62144000 src/more.bin

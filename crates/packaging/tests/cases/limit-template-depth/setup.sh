@@ -1,0 +1,3 @@
+printf '%.0s[' $(seq 2000) >> template.yaml
+printf '%.0s]' $(seq 2000) >> template.yaml
+echo >> template.yaml

@@ -1,0 +1,2 @@
+mkdir ../outside
+echo secret > ../outside/secret.txt

@@ -1,0 +1,1 @@
+export function response(ctx) { return ctx.result }
