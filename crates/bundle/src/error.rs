@@ -119,8 +119,8 @@ pub enum BundleError {
     },
     /// A folder that the template references holds no file.
     #[error(
-        "`{path}`, which the template references, holds no file, or only what is left out: build the application first, \
-         or correct the path"
+        "`{path}`, which the template references, holds no file, or only what is left out: build the application \
+         first, or correct the path"
     )]
     ReferenceEmpty {
         /// The path as referenced.

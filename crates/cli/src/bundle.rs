@@ -1,6 +1,7 @@
 //! The bundle: reading what the template references, and sending it if it is not there.
 
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::application::Read;
 use crate::error::CliError;
 use crate::http;
 
+/// Bytes written at a time: entries are written one by one, and most are small.
+const BUFFER: usize = 256 * 1024;
 /// How often an upload is tried.
 const TRIES: u32 = 3;
 /// Where `sam build` leaves the template.
@@ -66,7 +69,7 @@ impl Bundle {
     /// Writes the zip to a file that goes when it is dropped. It takes a while, and all cores.
     pub(crate) fn zip(&self) -> Result<Zip, CliError> {
         let file = NamedTempFile::new().map_err(|error| CliError::local("making a temporary file", error))?;
-        let bytes = self.tree.write_zip(file.as_file())?;
+        let bytes = self.tree.write_zip(BufWriter::with_capacity(BUFFER, file.as_file()))?;
         if bytes > MAX_BUNDLE_BYTES {
             let message = format!("the bundle has {bytes} bytes; the limit is {MAX_BUNDLE_BYTES}");
             return Err(CliError::named(ErrorName::LimitExceeded, message));

@@ -141,7 +141,7 @@ fn prepare(template: &Path) -> Result<Prepared, CliError> {
     Ok(Prepared { tree, application, plan })
 }
 
-/// Sends what is not there: artifacts first, since documents name them. Gives the sizes, by digest.
+/// Sends what is not there. Gives the sizes, by digest.
 async fn send(
     tree: Tree,
     plan: &Plan,
@@ -154,21 +154,29 @@ async fn send(
         plan.artifacts().filter(|artifact| !known.contains_key(artifact.digest.as_str())).cloned().collect();
     let keys: BTreeMap<String, String> =
         absent.iter().map(|artifact| (artifact.digest.to_string(), to.key(artifact.digest.as_str()))).collect();
-    let (uploads, mut sent) = aside(move || {
+    let (uploads, sent) = aside(move || {
         let absent: Vec<&Artifact> = absent.iter().collect();
         let mut sent = BTreeMap::new();
         let key = |artifact: &Artifact| keys.get(artifact.digest.as_str()).map(String::as_str).unwrap_or_default();
-        tree.write_artifacts(
+        let written = tree.write_artifacts(
             &absent,
             |artifact| Ok(Counted { upload: uploads.begin(key(artifact)), bytes: 0 }),
             |artifact, counted| {
                 sent.insert(artifact.digest.to_string(), counted.bytes);
                 counted.upload.finish().map_err(|source| BundleError::Io { what: "uploading".into(), source })
             },
-        )?;
-        Ok((uploads, sent))
+        );
+        Ok((uploads, written.map(|()| sent)))
     })
     .await?;
+    let mut sent = match sent {
+        Ok(sent) => sent,
+        Err(error) => {
+            // No part of an upload that was begun stays in the bucket.
+            let _ = uploads.done().await;
+            return Err(error.into());
+        }
+    };
     for document in release.documents.iter().filter(|document| !known.contains_key(document.digest.as_str())) {
         uploads.put(&to.key(document.digest.as_str()), document.text.clone().into_bytes()).await?;
         sent.insert(document.digest.to_string(), document.text.len() as u64);

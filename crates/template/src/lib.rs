@@ -24,7 +24,7 @@ pub use references::{Becomes, Place, Reference};
 pub use rewrite::S3Object;
 pub use warnings::Warning;
 
-use node::{Anchors, At, Kind, Node, Style};
+use node::{Anchors, At, Kind, Mapping, Node, Style};
 
 /// CloudFormation's limit for a template that it reads from S3, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 1_000_000;
@@ -66,8 +66,9 @@ impl Template {
         let template = Self::read(source, None)?.ok_or(TemplateError::NoResources)?;
         let anchors = template.anchors();
         let root = At::new(&template.root, &anchors);
-        let resources = root.child("Resources").and_then(|resources| resources.node.mapping());
-        let any = resources.is_some_and(|resources| !resources.entries.is_empty());
+        let resources = root.child("Resources");
+        let mut mappings = resources.into_iter().chain(resources.map(At::merged).unwrap_or_default());
+        let any = mappings.any(|at| at.node.mapping().is_some_and(Mapping::has_own));
         // A tag makes the whole of it an intrinsic function's.
         if root.node.short().is_some() || !(any || references::includes_sections(root)) {
             return Err(TemplateError::NoResources);

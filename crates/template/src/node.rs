@@ -104,6 +104,11 @@ impl Mapping {
         self.from(prefix).is_some_and(|(key, _)| key_text(key).starts_with(prefix))
     }
 
+    /// Whether there is an entry that merges nothing.
+    pub(crate) fn has_own(&self) -> bool {
+        self.entries.len() > usize::from(self.merge().is_some())
+    }
+
     /// The entry that merges other mappings into this one.
     pub(crate) fn merge(&self) -> Option<&(Node, Node)> {
         self.get("<<").filter(|(key, _)| is_merge(key))

@@ -252,6 +252,7 @@ fn what_cannot_be_read_has_a_name_and_a_place() {
         "- a\n",
         "x",
         "!Sub\nResources: {A: {Type: B}}\n",
+        "Resources: &r {<<: *r}\n",
     ] {
         assert_eq!(error(empty), TemplateError::NoResources, "{empty}");
     }

@@ -96,7 +96,16 @@ impl Package {
 
         let uploads = self.bucket.uploads(UploadOptions::default());
         let (absent, sizes) = self.missing(&archive, &plan).await?;
-        let uploads = blocking(move || copy(archive, &absent, uploads)).await?;
+        let (uploads, copied) = blocking(move || {
+            let copied = copy(archive, &absent, &uploads);
+            Ok((uploads, copied))
+        })
+        .await?;
+        if let Err(error) = copied {
+            // No part of an upload that was begun stays in the bucket.
+            let _ = uploads.done().await;
+            return Err(error);
+        }
         let documents: Vec<String> =
             release.documents.iter().map(|document| artifact_key(document.digest.as_str())).collect();
         for (document, there) in release.documents.iter().zip(self.bucket.sizes(&documents).await?) {
@@ -165,7 +174,7 @@ fn verify(reader: ObjectReader, announced: &Digest) -> Result<Verified, Failure>
 }
 
 /// Copies artifacts out of the bundle, in the order in which they lie there.
-fn copy(mut archive: Archive<ObjectReader>, artifacts: &[Artifact], uploads: Uploads) -> Result<Uploads, Failure> {
+fn copy(mut archive: Archive<ObjectReader>, artifacts: &[Artifact], uploads: &Uploads) -> Result<(), Failure> {
     let mut artifacts: Vec<&Artifact> = artifacts.iter().collect();
     artifacts.sort_by(|a, b| a.path.cmp(&b.path));
     for artifact in artifacts {
@@ -173,7 +182,7 @@ fn copy(mut archive: Archive<ObjectReader>, artifacts: &[Artifact], uploads: Upl
         archive.write_artifact(artifact, &mut upload)?;
         upload.finish().map_err(|error| BundleError::Io { what: "uploading".into(), source: error })?;
     }
-    Ok(uploads)
+    Ok(())
 }
 
 /// Runs what waits for S3, or inflates, on a thread of its own.

@@ -14,7 +14,7 @@ mod runtime_api;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
@@ -28,7 +28,7 @@ use crate::packaging::Tool;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const HELP: &str = "cargo bench-package [--only WHAT[,WHAT…]] [--runs N] [--json FILE] [--keep] [--no-build]
+const HELP: &str = "cargo bench-package [--only WHAT[,WHAT…]] [--runs N] [--json FILE] [--docs] [--keep] [--no-build]
 
 Generates applications, starts a local S3, and packages them in turn with slipway package, aws cloudformation package
 and sam package: for the first time, and with nothing changed. Then measures the function package by itself.
@@ -36,6 +36,7 @@ and sam package: for the first time, and with nothing changed. Then measures the
   --only WHAT  small, medium, large, shared (large, with dependencies in common), function, limits; all when absent
   --runs N     how often each is measured; the middle is shown; 3 when absent
   --json FILE  writes every run's figures there
+  --docs       writes the tables into docs/PERFORMANCE.md
   --keep       leaves the applications for the next time
   --no-build   measures what was built before";
 
@@ -47,6 +48,7 @@ struct Arguments {
     only: BTreeSet<String>,
     runs: usize,
     json: Option<PathBuf>,
+    docs: bool,
     keep: bool,
     build: bool,
 }
@@ -58,7 +60,7 @@ impl Arguments {
 }
 
 fn arguments() -> Result<Option<Arguments>, String> {
-    let mut parsed = Arguments { only: BTreeSet::new(), runs: 3, json: None, keep: false, build: true };
+    let mut parsed = Arguments { only: BTreeSet::new(), runs: 3, json: None, docs: false, keep: false, build: true };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
@@ -68,6 +70,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
                 parsed.runs = runs.ok_or("--runs takes a number from 1")?;
             }
             "--json" => parsed.json = Some(given.next().ok_or("--json takes a file")?.into()),
+            "--docs" => parsed.docs = true,
             "--keep" => parsed.keep = true,
             "--no-build" => parsed.build = false,
             "--help" | "-h" => return Ok(None),
@@ -117,20 +120,25 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
         build()?;
     }
     let cores = thread::available_parallelism()?.get();
-    println!("{cores} cores; the middle of {} runs", arguments.runs);
+    let mut tables = String::new();
+    let mut say = |table: String| {
+        print!("{table}");
+        tables.push_str(&table);
+    };
+    say(format!("On {cores} cores; the middle of {} runs.\n", arguments.runs));
     let mut figures = json!({ "cores": cores, "packaging": [], "function": [], "limits": [] });
 
-    let tools = tools().await?;
     for shape in SHAPES.into_iter().filter(|shape| arguments.wants(shape.name)) {
+        let tools = tools().await?;
         let application = Application::generate(shape, &applications)?;
         let all = packaging::compare(&application, &tools, arguments.runs, &s3, &folder, TOOLING)?;
-        print!("{}", report::packaging(&application, &all));
+        say(report::packaging(&application, &all));
         add(&mut figures, "packaging", json!(all));
     }
     if arguments.wants(LIMITS) {
         let application = Application::generate(LARGE, &applications)?;
         let all = limits::measure(&application.folder, arguments.runs)?;
-        print!("{}", report::limits(&application, &all));
+        say(report::limits(&application, &all));
         add(&mut figures, "limits", json!(all));
     }
     if !arguments.keep {
@@ -138,13 +146,27 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.wants(FUNCTION) {
         let all = function::measure(&released("slipway-package"), arguments.runs, &s3, &folder).await?;
-        print!("{}", report::function(&all));
+        say(report::function(&all));
         add(&mut figures, FUNCTION, json!(all));
+    }
+    if arguments.docs {
+        document(&tables)?;
     }
     if let Some(file) = &arguments.json {
         fs::write(file, serde_json::to_vec_pretty(&figures)?)?;
     }
     Ok(())
+}
+
+/// Puts the tables between the two marks in the document.
+fn document(tables: &str) -> Outcome<()> {
+    const MARKS: [&str; 2] = ["<!-- figures: begin -->\n", "<!-- figures: end -->"];
+    let path = workspace_root().join("docs/PERFORMANCE.md");
+    let text = fs::read_to_string(&path)?;
+    let [begin, end] = MARKS;
+    let marked = text.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
+    let (before, after) = marked.ok_or_else(|| format!("{} has not the two marks", path.display()))?;
+    Ok(fs::write(path, format!("{before}{begin}{tables}{end}{after}"))?)
 }
 
 fn add(figures: &mut Value, name: &str, more: Value) {
@@ -172,5 +194,5 @@ fn build() -> Outcome<()> {
 }
 
 fn released(program: &str) -> PathBuf {
-    Path::new(&target_dir()).join("release").join(program)
+    target_dir().join("release").join(program)
 }

@@ -13,13 +13,15 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// One application by all tools; the first is ours, and what the others are compared with.
 pub(crate) fn packaging(application: &Application, all: &[Runs]) -> String {
     let mut text = format!(
-        "\n**{}**: {} functions and layers, {} files, {:.1} MiB\n\n",
+        "\n**{}**: {} artifacts of {} files, {:.1} MiB\n\n",
         application.shape.name,
         application.artifacts,
         application.files,
         application.bytes as f64 / MIB
     );
-    text.push_str("| tool | | wall | | CPU | peak memory | uploaded |\n|---|---|--:|--:|--:|--:|--:|\n");
+    text.push_str(
+        "| tool | | wall | against slipway | CPU | peak memory | uploaded |\n|---|---|--:|--:|--:|--:|--:|\n",
+    );
     let ours = all.first();
     for runs in all {
         for (when, mine, first) in [

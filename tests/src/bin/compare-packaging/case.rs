@@ -67,6 +67,8 @@ impl Case {
         fs::create_dir_all(into)?;
         let app = into.join("app");
         succeed(Command::new("cp").arg("-a").arg(self.folder.join("app")).arg(&app))?;
+        // Whatever the umask was when it was checked out.
+        succeed(Command::new("chmod").arg("-R").arg("u=rwX,go=rX").arg(&app))?;
         let setup = self.folder.join("setup.sh");
         if setup.exists() {
             script(&setup, &app)?;

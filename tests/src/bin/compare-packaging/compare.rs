@@ -108,7 +108,7 @@ fn ended(outcome: &Outcome) -> String {
             let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
             short(&format!("fails: {}", lines.join(" | ")))
         }
-        Outcome::Hung => "does not end".to_owned(),
+        Outcome::Hung => "waits for ever".to_owned(),
     }
 }
 

@@ -230,13 +230,6 @@ pub(crate) const DELIBERATE: &[Deliberate] = &[
         theirs: "waits for ever",
         ours: "refuses it by name",
     },
-    Deliberate {
-        what: "templates that contain each other",
-        peers: &[Sam],
-        places: &[("nested-cycle", OUTCOME)],
-        theirs: "runs for ever",
-        ours: "refuses them, with the line",
-    },
     // The text of the template.
     Deliberate {
         what: "a key that is there twice",
@@ -333,6 +326,7 @@ pub(crate) const DELIBERATE: &[Deliberate] = &[
         places: &[
             ("limit-template", OUTCOME),
             ("limit-file", OUTCOME),
+            ("limit-files", OUTCOME),
             ("limit-path", OUTCOME),
             ("limit-lambda-code", OUTCOME),
             ("nested-too-deep", OUTCOME),

@@ -68,6 +68,9 @@ async fn compare() -> Fallible<usize> {
     }
     let mut cases = Case::all()?;
     cases.retain(|case| names.is_empty() || names.iter().any(|name| case.name.contains(name)));
+    if cases.is_empty() {
+        return Err(format!("no case's name contains {}", names.join(" or ")).into());
+    }
 
     let emulator = Emulator::start(Options::default()).await?;
     let s3 = Client::new(&emulator.sdk_config(TOOLING));
@@ -91,7 +94,7 @@ async fn compare() -> Fallible<usize> {
     let mut looking = Looking { s3, endpoint: emulator.endpoint(), reader: Reader::start(&peers::python().await?)? };
     let mut wrong = 0;
     let mut differences = Vec::new();
-    for case in cases.iter() {
+    for case in &cases {
         let [Some(ours), Some(aws), Some(sam)] = Tool::ALL.map(|tool| results.get(&(case.name.as_str(), tool))) else {
             return Err(format!("{} did not run", case.name).into());
         };

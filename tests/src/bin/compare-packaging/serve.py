@@ -1,5 +1,6 @@
 """Runs `aws` or `sam`, as its argument says, once for each line of input: {"folder", "arguments", "said"}. Answers each
-with the exit code, or with null if it had to be ended after so many seconds as the second argument says.
+with the exit code. One that goes on after so many seconds as the second argument says is ended: if it was busy, that is
+its exit code, and if it only waited, null.
 
 Each run is a fork of this process, which has imported what a run needs: otherwise that is most of the time it takes.
 """
@@ -55,8 +56,9 @@ def wait(process):
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
     os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return None
+    _, status, used = os.wait4(process, 0)
+    waited = used.ru_utime + used.ru_stime < patience / 10
+    return None if waited else os.waitstatus_to_exitcode(status)
 
 
 for line in sys.stdin:

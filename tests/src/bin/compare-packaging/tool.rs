@@ -16,8 +16,8 @@ use slipway_tests::peers;
 use crate::Fallible;
 use crate::case::Case;
 
-/// How long a run may take before it counts as hanging. The slowest that ends takes five seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a run may take. The slowest that ends with a template takes five seconds where nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a run.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -69,7 +69,7 @@ pub(crate) enum Outcome {
     Packaged(PathBuf),
     /// It said why not, whether as one refuses or as one crashes.
     Failed(String),
-    /// It did not end.
+    /// It waited, and did not end.
     Hung,
 }
 
@@ -143,7 +143,7 @@ impl Program {
         Ok(Outcome::Failed(String::from_utf8_lossy(&fs::read(&said)?).into_owned()))
     }
 
-    /// Gives the exit code, less than zero for a signal, or nothing if it did not end.
+    /// Gives the exit code, less than zero for a signal, or nothing if it waited for ever.
     fn run(&mut self, arguments: &[String], folder: &Path, said: &Path) -> Fallible<Option<i32>> {
         match &mut self.how {
             How::Server { jobs, codes, .. } => {

@@ -1,0 +1,3 @@
+mkdir layer
+cd layer
+seq 50001 | xargs touch
