@@ -8,10 +8,11 @@ use std::path::Path;
 use serde::Serialize;
 use slipway_aws::bucket::{Bucket, Upload, UploadOptions, Uploads};
 use slipway_bundle::{Artifact, BundleError, Tree};
+use slipway_domain::ErrorName;
 use slipway_domain::names::Digest;
 use slipway_domain::release::Artifact as Named;
 use slipway_packaging::{Application, Plan, Release};
-use slipway_template::{S3Object, Template};
+use slipway_template::{S3Object, Template, TemplateError};
 
 use crate::application::{self, Read};
 use crate::args::Package;
@@ -76,8 +77,11 @@ pub(crate) async fn package(flags: &Package, env: &Env, console: &Console) -> Re
             "--json prints its document on stdout: give --output-template-file as well".into(),
         ));
     }
-    let options =
-        UploadOptions { kms_key_id: flags.kms_key_id.clone(), metadata: metadata(flags.metadata.as_deref())? };
+    let options = UploadOptions {
+        kms_key_id: flags.kms_key_id.clone(),
+        metadata: metadata(flags.metadata.as_deref())?,
+        ..UploadOptions::default()
+    };
     let template = bundle::template(flags.template_file.clone().or_else(|| settings::template_variable(env)))?;
     console.progress("reading what the template references");
     let shown = template.display().to_string();
@@ -205,7 +209,11 @@ impl Write for Counted {
 
 fn as_json(template: &str) -> Result<String, CliError> {
     let json = Template::parse(template.as_bytes()).and_then(|template| template.to_json());
-    json.map_err(|error| CliError::named(slipway_domain::ErrorName::TemplateInvalid, error.to_string()))
+    json.map_err(|error| {
+        let too_large = matches!(error, TemplateError::TooLargeAsJson);
+        let name = if too_large { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
+        CliError::named(name, error.to_string())
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CliError> {

@@ -94,7 +94,7 @@ impl Package {
         };
         let release = application.release(&plan, object)?;
 
-        let uploads = self.bucket.uploads(UploadOptions::default());
+        let uploads = self.bucket.uploads(UploadOptions::lean());
         let (absent, sizes) = self.missing(&archive, &plan).await?;
         let (uploads, copied) = blocking(move || {
             let copied = copy(archive, &absent, &uploads);

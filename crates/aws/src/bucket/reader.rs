@@ -16,7 +16,7 @@ const CALL: &str = "s3:GetObject";
 /// The first range after a seek, in bytes. Each one that follows it without a gap is twice as long.
 const FIRST_BYTES: u64 = 64 * 1024;
 /// The longest range, in bytes.
-const LARGEST_BYTES: u64 = 8 * 1024 * 1024;
+const LARGEST_BYTES: u64 = 2 * 1024 * 1024;
 /// How many ranges are fetched ahead of the one that is read.
 const AHEAD: usize = 2;
 /// How often the body of one range may break off before that is an error.
@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// without versions an object that is overwritten meanwhile is an error, and so is one that is deleted.
 ///
 /// Ranges are small after a seek, and grow and are fetched ahead while reading goes on from there. A short way forward is
-/// no seek, and neither is a move within what was fetched. It holds 24 MiB at most: the range that is read and two that
-/// come, of 8 MiB each.
+/// no seek, and neither is a move within what was fetched. It holds 6 MiB at most: the range that is read and two that
+/// come, of 2 MiB each.
 ///
 /// It blocks, and so belongs into [`tokio::task::spawn_blocking`] or a thread of one's own. The runtime that opened it does
 /// the work: it must still run.

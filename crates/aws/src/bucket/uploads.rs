@@ -25,10 +25,12 @@ const PART: &str = "s3:UploadPart";
 const COMPLETE: &str = "s3:CompleteMultipartUpload";
 const ABORT: &str = "s3:AbortMultipartUpload";
 
-/// The size of a part, in bytes. S3 takes 10,000 parts, so an object may have 78 GiB:
+/// The size of a part, in bytes, unless it is said otherwise. S3 takes 10,000 parts, so an object may have 78 GiB:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
 const PART_BYTES: usize = 8 * 1024 * 1024;
-/// How many bytes may be on their way at once, or wait for it.
+/// The smallest part that S3 takes, but for the last one, in bytes (the same page).
+const LEAST_PART_BYTES: usize = 5 * 1024 * 1024;
+/// How many bytes may be on their way at once, or wait for it, unless it is said otherwise.
 const ON_THE_WAY_BYTES: usize = 4 * PART_BYTES;
 /// What an object counts at least, so that the number of those that wait is bounded, too.
 const LEAST_BYTES: usize = 64 * 1024;
@@ -36,18 +38,37 @@ const LEAST_BYTES: usize = 64 * 1024;
 const REQUESTS: usize = 16;
 
 /// How objects are written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadOptions {
     /// The objects' own metadata (`x-amz-meta-…`).
     pub metadata: BTreeMap<String, String>,
     /// The KMS key, by id or ARN, that S3 encrypts them with; `None` leaves it to the bucket's default.
     pub kms_key_id: Option<String>,
+    /// What larger objects are cut into, in bytes: at least 5 MiB; 8 MiB by default.
+    pub part_bytes: usize,
+    /// How many bytes may be on their way at once, or wait for it: at least a part; 32 MiB by default.
+    pub on_the_way_bytes: usize,
+}
+
+impl Default for UploadOptions {
+    fn default() -> Self {
+        let (part_bytes, on_the_way_bytes) = (PART_BYTES, ON_THE_WAY_BYTES);
+        Self { metadata: BTreeMap::new(), kms_key_id: None, part_bytes, on_the_way_bytes }
+    }
+}
+
+impl UploadOptions {
+    /// As little memory as there can be: one part is on its way while the next is filled.
+    #[must_use]
+    pub fn lean() -> Self {
+        Self { part_bytes: LEAST_PART_BYTES, on_the_way_bytes: LEAST_PART_BYTES, ..Self::default() }
+    }
 }
 
 /// Many uploads at once.
 ///
-/// An object of up to 8 MiB is one request, and a larger one is sent in parts of 8 MiB while it is written. It holds 32 MiB
-/// on their way and, for each open [`Upload`], the part that is being filled.
+/// An object of up to a part is one request, and a larger one is sent in parts while it is written. It holds what the options
+/// allow on its way and, for each open [`Upload`], the part that is being filled.
 ///
 /// The first error ends all of it: what is open or on its way is aborted, and whoever writes on gets that error.
 /// [`Uploads::done`] waits for all that, so it is called also after an error of one's own. Dropped without it, what is not
@@ -82,6 +103,9 @@ struct Shared {
     runtime: Handle,
     /// A permit for each byte on its way.
     memory: Arc<Semaphore>,
+    /// How many permits there are.
+    on_the_way_bytes: usize,
+    part_bytes: usize,
     requests: Semaphore,
     state: watch::Sender<State>,
     tasks: Mutex<JoinSet<()>>,
@@ -112,12 +136,16 @@ struct Part {
 
 impl Uploads {
     pub(super) fn new(client: Client, bucket: String, options: UploadOptions) -> Self {
+        let part_bytes = options.part_bytes.max(LEAST_PART_BYTES);
+        let on_the_way_bytes = options.on_the_way_bytes.max(part_bytes);
         let shared = Shared {
             client,
             bucket,
-            options,
             runtime: Handle::current(),
-            memory: Arc::new(Semaphore::new(ON_THE_WAY_BYTES)),
+            memory: Arc::new(Semaphore::new(on_the_way_bytes)),
+            on_the_way_bytes,
+            part_bytes,
+            options,
             requests: Semaphore::new(REQUESTS),
             state: watch::Sender::new(State::Open),
             tasks: Mutex::new(JoinSet::new()),
@@ -206,8 +234,8 @@ impl Upload {
     fn make_room(&mut self, more: usize) {
         let needed = self.buffer.len() + more;
         if needed > self.buffer.capacity() {
-            let is_large = self.parts.is_some();
-            let wanted = if is_large { PART_BYTES } else { PART_BYTES.min(needed.max(self.buffer.capacity() * 2)) };
+            let part = self.shared.part_bytes;
+            let wanted = if self.parts.is_some() { part } else { part.min(needed.max(self.buffer.capacity() * 2)) };
             self.buffer.reserve_exact(wanted - self.buffer.len());
         }
     }
@@ -216,10 +244,10 @@ impl Upload {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.shared.check()?;
-        if self.buffer.len() == PART_BYTES && !bytes.is_empty() {
+        if self.buffer.len() == self.shared.part_bytes && !bytes.is_empty() {
             self.hand_over(false)?;
         }
-        let taken = bytes.len().min(PART_BYTES - self.buffer.len());
+        let taken = bytes.len().min(self.shared.part_bytes - self.buffer.len());
         self.make_room(taken);
         self.buffer.extend_from_slice(&bytes[..taken]);
         Ok(taken)
@@ -279,7 +307,7 @@ impl Shared {
     /// Waits until `bytes` more bytes may be on their way.
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AwsError> {
         self.check()?;
-        let permits = u32::try_from(bytes.clamp(LEAST_BYTES, ON_THE_WAY_BYTES)).unwrap_or(u32::MAX);
+        let permits = u32::try_from(bytes.clamp(LEAST_BYTES, self.on_the_way_bytes)).unwrap_or(u32::MAX);
         Arc::clone(&self.memory).acquire_many_owned(permits).await.map_err(|_| self.error())
     }
 

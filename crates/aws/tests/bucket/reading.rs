@@ -120,11 +120,11 @@ async fn ranges_grow_and_memory_is_bounded() -> Outcome {
             furthest_ahead = furthest_ahead.max(end - at);
         }
         assert_eq!(reader.read(&mut buffer)?, 0);
-        // Three ranges of 8 MiB, of which at least one is fetched while another is read.
-        assert!((16 * MIB as u64..=24 * MIB as u64).contains(&furthest_ahead), "{furthest_ahead}");
+        // Three ranges of 2 MiB, of which at least one is fetched while another is read.
+        assert!((4 * MIB as u64..=6 * MIB as u64).contains(&furthest_ahead), "{furthest_ahead}");
         asked.sort_unstable();
         let lengths: Vec<u64> = asked.iter().map(|range| (range.1 - range.0) / 1024).collect();
-        assert_eq!(lengths, [64, 128, 256, 512, 1024, 2048, 4096, 8192, 8192, 8192, 8192, 8192, 8192, 8192, 64]);
+        assert_eq!(lengths, [vec![64, 128, 256, 512, 1024], vec![2048; 31], vec![64]].concat());
         assert!(asked.iter().zip(asked.iter().skip(1)).all(|(one, next)| one.1 == next.0), "{asked:?}");
         io::Result::Ok(place)
     })
