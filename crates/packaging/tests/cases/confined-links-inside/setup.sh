@@ -1,2 +1,2 @@
-ln -s ../shared src/shared
-ln -s ../shared/library.py src/library.py
+ln -s ../parts src/parts
+ln -s ../parts/library.py src/library.py

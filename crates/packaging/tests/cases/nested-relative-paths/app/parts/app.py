@@ -1,3 +1,3 @@
 def handler(event, context):
     return 'hello'
-# shared
+# parts
