@@ -12,7 +12,7 @@ pub struct Listing {
 }
 
 /// What a property takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     /// A zip: a file is zipped, too, unless it [is an archive already](is_ready_archive).
     Zip,

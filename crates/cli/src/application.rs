@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use slipway_aws::{AwsError, Kind};
 use slipway_bundle::{BundleError, Folder, Limits};
-use slipway_domain::ErrorName;
 use slipway_packaging::{Application, PackagingError};
 
 use crate::error::CliError;
@@ -60,30 +60,23 @@ pub(crate) fn warnings(application: &Application) -> Vec<String> {
 
 impl From<BundleError> for CliError {
     fn from(error: BundleError) -> Self {
-        if let BundleError::Io { source, .. } = &error
-            && let Some(aws) = slipway_aws::AwsError::from_io(source)
-        {
-            return aws.into();
-        }
-        let name = if error.is_limit() { ErrorName::LimitExceeded } else { ErrorName::BundleInvalid };
-        Self::named(name, error.to_string())
+        PackagingError::from(error).into()
     }
 }
 
 impl From<PackagingError> for CliError {
     fn from(error: PackagingError) -> Self {
-        if let PackagingError::Files(error) | PackagingError::Path { error: error @ BundleError::Io { .. }, .. } = error
-        {
-            return error.into();
+        match error.reading().map(AwsError::from_io) {
+            Some(Some(aws)) => aws.into(),
+            Some(None) => Self::local("packaging", error),
+            None => Self::named(error.name(), error.to_string()),
         }
-        let name = if error.is_limit() { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
-        Self::named(name, error.to_string())
     }
 }
 
-impl From<slipway_aws::AwsError> for CliError {
-    fn from(error: slipway_aws::AwsError) -> Self {
-        let transient = matches!(error.kind, slipway_aws::Kind::Throttled | slipway_aws::Kind::Unavailable);
+impl From<AwsError> for CliError {
+    fn from(error: AwsError) -> Self {
+        let transient = matches!(error.kind, Kind::Throttled | Kind::Unavailable);
         let message =
             if error.message.is_empty() { error.code.clone() } else { format!("{}: {}", error.code, error.message) };
         Self::Remote { call: error.call, code: error.code, message, transient }

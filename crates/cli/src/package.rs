@@ -12,7 +12,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::names::Digest;
 use slipway_domain::release::Artifact as Named;
 use slipway_packaging::{Application, Plan, Release};
-use slipway_template::{S3Object, Template, TemplateError};
+use slipway_template::{S3Object, Template};
 
 use crate::application::{self, Read};
 use crate::args::Package;
@@ -210,8 +210,7 @@ impl Write for Counted {
 fn as_json(template: &str) -> Result<String, CliError> {
     let json = Template::parse(template.as_bytes()).and_then(|template| template.to_json());
     json.map_err(|error| {
-        let too_large = matches!(error, TemplateError::TooLargeAsJson);
-        let name = if too_large { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
+        let name = if error.is_limit() { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
         CliError::named(name, error.to_string())
     })
 }

@@ -175,33 +175,18 @@ always! {
 
 impl From<BundleError> for Failure {
     fn from(error: BundleError) -> Self {
-        // Reading a bundle is reading S3: what that answered counts, since some of it is worth another try.
-        if let BundleError::Io { source, .. } = &error
-            && let Some(aws) = AwsError::from_io(source)
-        {
-            return aws.into();
-        }
-        let name = if matches!(error, BundleError::TemplateMissing) {
-            ErrorName::TemplateInvalid
-        } else if matches!(error, BundleError::Io { .. }) {
-            ErrorName::Unavailable
-        } else if error.is_limit() {
-            ErrorName::LimitExceeded
-        } else {
-            ErrorName::BundleInvalid
-        };
-        Self::new(name, error.to_string())
+        PackagingError::from(error).into()
     }
 }
 
 impl From<PackagingError> for Failure {
     fn from(error: PackagingError) -> Self {
-        if let PackagingError::Files(error) | PackagingError::Path { error: error @ BundleError::Io { .. }, .. } = error
-        {
-            return error.into();
+        // Reading a bundle is reading S3: what that answered counts, since some of it is worth another try.
+        match error.reading().map(AwsError::from_io) {
+            Some(Some(aws)) => aws.into(),
+            Some(None) => Self::new(ErrorName::Unavailable, error.to_string()),
+            None => Self::new(error.name(), error.to_string()),
         }
-        let name = if error.is_limit() { ErrorName::LimitExceeded } else { ErrorName::TemplateInvalid };
-        Self::new(name, error.to_string())
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use slipway_bundle::{BundleError, Form, normalise};
-use slipway_template::{
-    Becomes, MAX_TEMPLATE_BYTES, PackageForm, Parameter, Place, Reference, Template, TemplateError, Warning,
-};
+use slipway_template::{Becomes, MAX_TEMPLATE_BYTES, PackageForm, Parameter, Place, Reference, Template, Warning};
 
 use crate::error::{PackagingError, Site};
 use crate::{MAX_DOCUMENTS, MAX_NESTING};
@@ -190,12 +188,10 @@ impl Reader<'_> {
         if self.documents.len() + self.open.len() > MAX_DOCUMENTS {
             return Err(PackagingError::TooManyDocuments { site: site() });
         }
-        let bytes = (self.read_file)(path, MAX_TEMPLATE_BYTES as u64).map_err(|error| {
-            if let BundleError::EntryTooLarge { size, .. } = error {
-                let error = TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) };
-                return PackagingError::Template { document: path.to_owned(), error };
-            }
-            PackagingError::Path { site: site(), error }
+        let bytes = (self.read_file)(path, MAX_TEMPLATE_BYTES as u64);
+        let bytes = bytes.map_err(|error| {
+            let error = PackagingError::of_document(path, error);
+            if let PackagingError::Files(error) = error { PackagingError::Path { site: site(), error } } else { error }
         })?;
         let index = self.document(path, place, &bytes)?;
         self.read.insert(known, index);

@@ -1,8 +1,9 @@
 //! What can be wrong with an application.
 
-use std::fmt;
+use std::{fmt, io};
 
 use slipway_bundle::{BundleError, LAMBDA_CODE_BYTES};
+use slipway_domain::ErrorName;
 use slipway_template::{Reference, TemplateError};
 
 use crate::{MAX_DOCUMENTS, MAX_NESTING};
@@ -96,16 +97,51 @@ pub enum PackagingError {
 }
 
 impl PackagingError {
-    /// Whether a limit was exceeded: of Slipway, of CloudFormation or of Lambda.
+    /// The name of the closed set under which it is told.
     #[must_use]
-    pub fn is_limit(&self) -> bool {
+    pub fn name(&self) -> ErrorName {
         match self {
-            Self::Template { error, .. } => {
-                matches!(error, TemplateError::TooLarge { .. } | TemplateError::TooDeep { .. })
+            Self::Template { error, .. } if error.is_limit() => ErrorName::LimitExceeded,
+            Self::Path { error, .. } | Self::Files(error) if error.is_limit() => ErrorName::LimitExceeded,
+            Self::TooDeep { .. } | Self::TooManyDocuments { .. } | Self::CodeTooLarge { .. } => {
+                ErrorName::LimitExceeded
             }
-            Self::Path { error, .. } | Self::Files(error) => error.is_limit(),
-            Self::TooDeep { .. } | Self::TooManyDocuments { .. } | Self::CodeTooLarge { .. } => true,
-            Self::Cycle { .. } => false,
+            Self::Files(BundleError::TemplateMissing) => ErrorName::TemplateInvalid,
+            Self::Files(_) => ErrorName::BundleInvalid,
+            Self::Template { .. } | Self::Path { .. } | Self::Cycle { .. } => ErrorName::TemplateInvalid,
         }
+    }
+
+    /// What reading said, if that is what failed: nothing is wrong with the application then.
+    #[must_use]
+    pub fn reading(&self) -> Option<&io::Error> {
+        match self {
+            Self::Path { error: BundleError::Io { source, .. }, .. } | Self::Files(BundleError::Io { source, .. }) => {
+                Some(source)
+            }
+            Self::Template { .. }
+            | Self::Path { .. }
+            | Self::Files(_)
+            | Self::Cycle { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyDocuments { .. }
+            | Self::CodeTooLarge { .. } => None,
+        }
+    }
+
+    /// Why the document at `path` cannot be read. One that is too large is a template that is too large.
+    #[must_use]
+    pub fn of_document(path: &str, error: BundleError) -> Self {
+        if let BundleError::EntryTooLarge { size, .. } = error {
+            let error = TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) };
+            return Self::Template { document: path.to_owned(), error };
+        }
+        Self::Files(error)
+    }
+}
+
+impl From<BundleError> for PackagingError {
+    fn from(error: BundleError) -> Self {
+        Self::Files(error)
     }
 }

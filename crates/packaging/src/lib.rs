@@ -7,7 +7,7 @@
 //! 1. [`Application::read`] reads the template and, recursively, nested templates and the files that `AWS::Include`
 //!    brings in.
 //! 2. [`Application::plan`] looks up every other path in a listing of the files: each distinct content is one artifact.
-//! 3. [`Application::release`] rewrites from the innermost template outwards, and writes the manifest.
+//! 3. [`Application::release`] rewrites from the innermost template outwards, and says what became of each path.
 
 mod application;
 mod error;

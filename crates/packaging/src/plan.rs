@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use slipway_bundle::{Artifact, LAMBDA_CODE_BYTES, Listing};
+use slipway_bundle::{Artifact, Form, LAMBDA_CODE_BYTES, Listing};
 
 use crate::application::{Application, Located, Parsed, Target};
 use crate::error::{PackagingError, Site};
@@ -13,11 +13,8 @@ pub struct Plan {
     /// By digest.
     artifacts: BTreeMap<String, Artifact>,
     /// The digest of each path in each form that is named.
-    digests: BTreeMap<(String, FormKey), String>,
+    digests: BTreeMap<(String, Form), String>,
 }
-
-/// [`slipway_bundle::Form`], with an order.
-type FormKey = u8;
 
 impl Plan {
     /// The artifacts, in the order of their digests.
@@ -28,7 +25,7 @@ impl Plan {
     /// The artifact that a reference leads to.
     pub(crate) fn artifact(&self, located: &Located) -> Option<&Artifact> {
         let Target::Artifact { form, .. } = located.target else { return None };
-        self.artifacts.get(self.digests.get(&(located.path.clone(), form as FormKey))?)
+        self.artifacts.get(self.digests.get(&(located.path.clone(), form))?)
     }
 }
 
@@ -44,7 +41,7 @@ impl Application {
         for Parsed { path: document, references, .. } in self.documents.iter().rev() {
             for located in references {
                 let Target::Artifact { form, code } = located.target else { continue };
-                let key = (located.path.clone(), form as FormKey);
+                let key = (located.path.clone(), form);
                 let digest = match plan.digests.get(&key) {
                     Some(digest) => digest.clone(),
                     None => {

@@ -155,3 +155,11 @@ pub enum TemplateError {
         line: usize,
     },
 }
+
+impl TemplateError {
+    /// Whether a limit was exceeded, of this crate or of CloudFormation.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::TooDeep { .. } | Self::TooLargeAsJson)
+    }
+}

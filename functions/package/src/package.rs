@@ -18,8 +18,8 @@ use slipway_domain::release::{
     MANIFEST_VERSION, Manifest, artifact_key, bundle_key, manifest_key, possession_key, template_key,
 };
 use slipway_handler::{Done, Failure};
-use slipway_packaging::{Application, PackagingError, Plan};
-use slipway_template::{MAX_TEMPLATE_BYTES, S3Object, TemplateError};
+use slipway_packaging::{Application, PackagingError, Plan, Release};
+use slipway_template::{MAX_TEMPLATE_BYTES, S3Object};
 
 /// The most bytes that a manifest may have.
 const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -94,8 +94,17 @@ impl Package {
         };
         let release = application.release(&plan, object)?;
 
+        let known = self.known(&plan, &release).await?;
+        let absent: Vec<Artifact> =
+            plan.artifacts().filter(|artifact| !known.contains_key(artifact.digest.as_str())).cloned().collect();
+        let sizes: BTreeMap<String, u64> = plan
+            .artifacts()
+            .map(|artifact| {
+                let digest = artifact.digest.as_str();
+                (digest.to_owned(), known.get(digest).copied().unwrap_or_else(|| archive.artifact_size(artifact)))
+            })
+            .collect();
         let uploads = self.bucket.uploads(UploadOptions::lean());
-        let (absent, sizes) = self.missing(&archive, &plan).await?;
         let (uploads, copied) = blocking(move || {
             let copied = copy(archive, &absent, &uploads);
             Ok((uploads, copied))
@@ -106,12 +115,8 @@ impl Package {
             let _ = uploads.done().await;
             return Err(error);
         }
-        let documents: Vec<String> =
-            release.documents.iter().map(|document| artifact_key(document.digest.as_str())).collect();
-        for (document, there) in release.documents.iter().zip(self.bucket.sizes(&documents).await?) {
-            if there.is_none() {
-                uploads.put(&artifact_key(document.digest.as_str()), document.text.clone().into_bytes()).await?;
-            }
+        for document in release.documents.iter().filter(|document| !known.contains_key(document.digest.as_str())) {
+            uploads.put(&artifact_key(document.digest.as_str()), document.text.clone().into_bytes()).await?;
         }
         uploads.done().await?;
 
@@ -129,23 +134,13 @@ impl Package {
         Ok(manifest)
     }
 
-    /// The artifacts that are not in the bucket, and the size there of each, by digest.
-    async fn missing(
-        &self,
-        archive: &Archive<ObjectReader>,
-        plan: &Plan,
-    ) -> Result<(Vec<Artifact>, BTreeMap<String, u64>), Failure> {
-        let keys: Vec<String> = plan.artifacts().map(|artifact| artifact_key(artifact.digest.as_str())).collect();
-        let mut absent = Vec::new();
-        let mut sizes = BTreeMap::new();
-        for (artifact, there) in plan.artifacts().zip(self.bucket.sizes(&keys).await?) {
-            if there.is_none() {
-                absent.push(artifact.clone());
-            }
-            let bytes = there.unwrap_or_else(|| archive.artifact_size(artifact));
-            sizes.insert(artifact.digest.as_str().to_owned(), bytes);
-        }
-        Ok((absent, sizes))
+    /// The sizes of those artifacts and documents that are in the bucket, by digest.
+    async fn known(&self, plan: &Plan, release: &Release) -> Result<BTreeMap<String, u64>, Failure> {
+        let documents = release.documents.iter().map(|document| document.digest.as_str());
+        let digests: Vec<&str> = plan.artifacts().map(|artifact| artifact.digest.as_str()).chain(documents).collect();
+        let keys: Vec<String> = digests.iter().map(|digest| artifact_key(digest)).collect();
+        let sizes = self.bucket.sizes(&keys).await?;
+        Ok(digests.into_iter().zip(sizes).filter_map(|(digest, size)| Some((digest.to_owned(), size?))).collect())
     }
 }
 
@@ -158,16 +153,9 @@ fn verify(reader: ObjectReader, announced: &Digest) -> Result<Verified, Failure>
         let message = format!("the bundle's digest is {found}, but {announced} was announced");
         return Err(Failure::new(ErrorName::BundleInvalid, message));
     }
-    if listing.entries().iter().all(|entry| entry.path != TEMPLATE) {
-        return Err(BundleError::TemplateMissing.into());
-    }
-    let template = archive.read_file(TEMPLATE, MAX_TEMPLATE_BYTES as u64).map_err(|error| {
-        if let BundleError::EntryTooLarge { size, .. } = error {
-            let error = TemplateError::TooLarge { size: usize::try_from(size).unwrap_or(usize::MAX) };
-            return Failure::from(PackagingError::Template { document: TEMPLATE.to_owned(), error });
-        }
-        error.into()
-    })?;
+    let template = archive
+        .read_file(TEMPLATE, MAX_TEMPLATE_BYTES as u64)
+        .map_err(|error| PackagingError::of_document(TEMPLATE, error))?;
     let application = Application::read(TEMPLATE, &template, |path, limit| archive.read_file(path, limit))?;
     let plan = application.plan(&listing)?;
     Ok(Verified { archive, application, plan })

@@ -103,9 +103,6 @@ struct Shared {
     runtime: Handle,
     /// A permit for each byte on its way.
     memory: Arc<Semaphore>,
-    /// How many permits there are.
-    on_the_way_bytes: usize,
-    part_bytes: usize,
     requests: Semaphore,
     state: watch::Sender<State>,
     tasks: Mutex<JoinSet<()>>,
@@ -138,13 +135,12 @@ impl Uploads {
     pub(super) fn new(client: Client, bucket: String, options: UploadOptions) -> Self {
         let part_bytes = options.part_bytes.max(LEAST_PART_BYTES);
         let on_the_way_bytes = options.on_the_way_bytes.max(part_bytes);
+        let options = UploadOptions { part_bytes, on_the_way_bytes, ..options };
         let shared = Shared {
             client,
             bucket,
             runtime: Handle::current(),
             memory: Arc::new(Semaphore::new(on_the_way_bytes)),
-            on_the_way_bytes,
-            part_bytes,
             options,
             requests: Semaphore::new(REQUESTS),
             state: watch::Sender::new(State::Open),
@@ -234,7 +230,7 @@ impl Upload {
     fn make_room(&mut self, more: usize) {
         let needed = self.buffer.len() + more;
         if needed > self.buffer.capacity() {
-            let part = self.shared.part_bytes;
+            let part = self.shared.options.part_bytes;
             let wanted = if self.parts.is_some() { part } else { part.min(needed.max(self.buffer.capacity() * 2)) };
             self.buffer.reserve_exact(wanted - self.buffer.len());
         }
@@ -244,10 +240,10 @@ impl Upload {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.shared.check()?;
-        if self.buffer.len() == self.shared.part_bytes && !bytes.is_empty() {
+        if self.buffer.len() == self.shared.options.part_bytes && !bytes.is_empty() {
             self.hand_over(false)?;
         }
-        let taken = bytes.len().min(self.shared.part_bytes - self.buffer.len());
+        let taken = bytes.len().min(self.shared.options.part_bytes - self.buffer.len());
         self.make_room(taken);
         self.buffer.extend_from_slice(&bytes[..taken]);
         Ok(taken)
@@ -307,7 +303,7 @@ impl Shared {
     /// Waits until `bytes` more bytes may be on their way.
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AwsError> {
         self.check()?;
-        let permits = u32::try_from(bytes.clamp(LEAST_BYTES, self.on_the_way_bytes)).unwrap_or(u32::MAX);
+        let permits = u32::try_from(bytes.clamp(LEAST_BYTES, self.options.on_the_way_bytes)).unwrap_or(u32::MAX);
         Arc::clone(&self.memory).acquire_many_owned(permits).await.map_err(|_| self.error())
     }
 
@@ -471,7 +467,7 @@ impl Shared {
         self.options.kms_key_id.as_ref().map(|_| ServerSideEncryption::AwsKms)
     }
 
-    /// How bodies are sent. Eight mebibytes may take long on a slow line: there is no deadline, but the SDK still ends a
+    /// How bodies are sent. A part may take long on a slow line: there is no deadline, but the SDK still ends a
     /// request whose bytes do not move.
     fn sending(&self) -> aws_sdk_s3::config::Builder {
         let timeouts = TimeoutConfig::builder().disable_operation_timeout().disable_operation_attempt_timeout().build();
@@ -490,7 +486,7 @@ impl Shared {
 }
 
 /// Over TLS, a body is not hashed once more for the signature: that is most of what an upload costs, and Lambda's smallest
-/// sizes have little CPU. TLS keeps others out, and S3 checks the CRC-32, whose header is signed. The AWS CLI does the same.
+/// sizes have little CPU. TLS keeps others out, and S3 checks the CRC-32, whose header is signed.
 /// Over plain HTTP the signature covers the body.
 #[derive(Debug)]
 struct UnsignedOverTls;
