@@ -1,5 +1,6 @@
 //! A bucket: Slipway's own, with bundles, artifacts, releases, reviews and events, or the one that the command packages to.
 
+mod pages;
 mod presence;
 mod reader;
 mod uploads;

@@ -7,7 +7,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_handler::Settings;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = slipway_handler::aws().await;
     let ask = approval::Ask {

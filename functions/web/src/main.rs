@@ -9,7 +9,7 @@ use slipway_aws::store::Store;
 use slipway_handler::Settings;
 use slipway_identity::Verifier;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = slipway_handler::aws().await;
     let web = web::Web {

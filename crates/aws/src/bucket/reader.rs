@@ -10,13 +10,14 @@ use aws_sdk_s3::primitives::ByteStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::pages::{Page, Pages, Room};
 use crate::error::{AwsError, Kind, sort};
 
 const CALL: &str = "s3:GetObject";
 /// The first range after a seek, in bytes. Each one that follows it without a gap is twice as long.
 const FIRST_BYTES: u64 = 64 * 1024;
 /// The longest range, in bytes.
-const LARGEST_BYTES: u64 = 2 * 1024 * 1024;
+const LARGEST_BYTES: usize = 2 * 1024 * 1024;
 /// How many ranges are fetched ahead of the one that is read.
 const AHEAD: usize = 2;
 /// How often the body of one range may break off before that is an error.
@@ -51,8 +52,7 @@ pub struct ObjectReader {
     next_bytes: u64,
     /// How many may be fetched ahead as yet.
     ahead: usize,
-    /// The memory of a range that was read, for the next one: an allocator that gets it back keeps it, and takes more.
-    spare: Vec<u8>,
+    pages: Arc<Pages>,
 }
 
 /// What is read.
@@ -83,13 +83,13 @@ struct Range {
 
 #[derive(Debug)]
 enum Bytes {
-    Here(Vec<u8>),
+    Here(Page),
     Coming(Fetch),
 }
 
 /// A fetch that ends with whoever waits for it.
 #[derive(Debug)]
-struct Fetch(JoinHandle<Result<Vec<u8>, AwsError>>);
+struct Fetch(JoinHandle<Result<Page, AwsError>>);
 
 impl Drop for Fetch {
     fn drop(&mut self) {
@@ -107,7 +107,7 @@ impl ObjectReader {
             end: 0,
             next_bytes: FIRST_BYTES,
             ahead: 0,
-            spare: Vec::new(),
+            pages: Pages::new(LARGEST_BYTES, AHEAD + 1),
         }
     }
 
@@ -119,11 +119,8 @@ impl ObjectReader {
 
     /// Lets go of what lies behind, and begins anew after a seek to where nothing was fetched.
     fn move_on(&mut self) {
-        while let Some(range) = self.ranges.pop_front_if(|range| range.end <= self.at) {
+        while self.ranges.pop_front_if(|range| range.end <= self.at).is_some() {
             self.ahead = AHEAD.min(self.ahead + 1);
-            if let Bytes::Here(bytes) = range.bytes {
-                self.spare = bytes;
-            }
         }
         let goes_on = match self.ranges.front() {
             Some(range) => range.start <= self.at,
@@ -147,10 +144,11 @@ impl ObjectReader {
         while self.ranges.len() <= self.ahead && self.end < self.object.size {
             let start = self.end;
             self.end = self.object.size.min(start + self.next_bytes);
-            self.next_bytes = LARGEST_BYTES.min(self.next_bytes * 2);
+            self.next_bytes = (LARGEST_BYTES as u64).min(self.next_bytes * 2);
             let object = Arc::clone(&self.object);
-            let (end, memory) = (self.end, std::mem::take(&mut self.spare));
-            let fetch = Fetch(self.runtime.spawn(async move { object.fetch(start, end, memory).await }));
+            let (end, pages) = (self.end, Arc::clone(&self.pages));
+            let fetch = async move { object.fetch(start, end, pages.take(Room::Whole).await).await };
+            let fetch = Fetch(self.runtime.spawn(fetch));
             self.ranges.push_back(Range { start, end, bytes: Bytes::Coming(fetch) });
         }
     }
@@ -209,10 +207,8 @@ impl Seek for ObjectReader {
 impl Object {
     /// The bytes from `start` to before `end`, all of them, in `bytes`. A body that breaks off is fetched on from where it
     /// broke.
-    async fn fetch(&self, start: u64, end: u64, mut bytes: Vec<u8>) -> Result<Vec<u8>, AwsError> {
+    async fn fetch(&self, start: u64, end: u64, mut bytes: Page) -> Result<Page, AwsError> {
         let length = usize::try_from(end - start).unwrap_or(usize::MAX);
-        bytes.clear();
-        bytes.reserve_exact(length);
         let mut breaks = 0;
         loop {
             let mut body = self.get(start + bytes.len() as u64, end).await?;

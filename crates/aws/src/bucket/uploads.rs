@@ -13,10 +13,11 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::address;
+use super::pages::{Page, Pages, Room};
 use crate::error::{AwsError, Kind, sort};
 
 const PUT: &str = "s3:PutObject";
@@ -30,10 +31,8 @@ const ABORT: &str = "s3:AbortMultipartUpload";
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// The smallest part that S3 takes, but for the last one, in bytes (the same page).
 const LEAST_PART_BYTES: usize = 5 * 1024 * 1024;
-/// How many bytes may be on their way at once, or wait for it, unless it is said otherwise.
-const ON_THE_WAY_BYTES: usize = 4 * PART_BYTES;
-/// What an object counts at least, so that the number of those that wait is bounded, too.
-const LEAST_BYTES: usize = 64 * 1024;
+/// How much memory they take, in bytes, unless it is said otherwise.
+const MEMORY_BYTES: usize = 5 * PART_BYTES;
 /// How many requests are made at once.
 const REQUESTS: usize = 16;
 
@@ -46,14 +45,14 @@ pub struct UploadOptions {
     pub kms_key_id: Option<String>,
     /// What larger objects are cut into, in bytes: at least 5 MiB; 8 MiB by default.
     pub part_bytes: usize,
-    /// How many bytes may be on their way at once, or wait for it: at least a part; 32 MiB by default.
-    pub on_the_way_bytes: usize,
+    /// How much memory what is written and on its way takes, in bytes: at least two parts; 40 MiB by default.
+    pub memory_bytes: usize,
 }
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        let (part_bytes, on_the_way_bytes) = (PART_BYTES, ON_THE_WAY_BYTES);
-        Self { metadata: BTreeMap::new(), kms_key_id: None, part_bytes, on_the_way_bytes }
+        let (part_bytes, memory_bytes) = (PART_BYTES, MEMORY_BYTES);
+        Self { metadata: BTreeMap::new(), kms_key_id: None, part_bytes, memory_bytes }
     }
 }
 
@@ -61,14 +60,14 @@ impl UploadOptions {
     /// As little memory as there can be: one part is on its way while the next is filled.
     #[must_use]
     pub fn lean() -> Self {
-        Self { part_bytes: LEAST_PART_BYTES, on_the_way_bytes: LEAST_PART_BYTES, ..Self::default() }
+        Self { part_bytes: LEAST_PART_BYTES, memory_bytes: 2 * LEAST_PART_BYTES, ..Self::default() }
     }
 }
 
 /// Many uploads at once.
 ///
-/// An object of up to a part is one request, and a larger one is sent in parts while it is written. It holds what the options
-/// allow on its way and, for each open [`Upload`], the part that is being filled.
+/// An object of up to a part is one request, and a larger one is sent in parts while it is written. At most 16 requests are made
+/// at once. It takes as much memory as the options say, or a part for each open [`Upload`] if that is more.
 ///
 /// The first error ends all of it: what is open or on its way is aborted, and whoever writes on gets that error.
 /// [`Uploads::done`] waits for all that, so it is called also after an error of one's own. Dropped without it, what is not
@@ -89,8 +88,8 @@ pub struct Uploads {
 pub struct Upload {
     shared: Arc<Shared>,
     key: String,
-    /// What is not handed over yet: at most a part.
-    buffer: Vec<u8>,
+    /// What is not handed over yet: at most a part. Nothing was written yet without one.
+    page: Option<Page>,
     /// Where a multipart upload takes its parts from.
     parts: Option<mpsc::UnboundedSender<Part>>,
 }
@@ -101,9 +100,8 @@ struct Shared {
     bucket: String,
     options: UploadOptions,
     runtime: Handle,
-    /// A permit for each byte on its way.
-    memory: Arc<Semaphore>,
-    requests: Semaphore,
+    pages: Arc<Pages>,
+    requests: Arc<Semaphore>,
     state: watch::Sender<State>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -126,23 +124,22 @@ impl State {
 /// Bytes that were handed over.
 #[derive(Debug)]
 struct Part {
-    bytes: Vec<u8>,
+    bytes: ByteStream,
     last: bool,
-    memory: OwnedSemaphorePermit,
 }
 
 impl Uploads {
     pub(super) fn new(client: Client, bucket: String, options: UploadOptions) -> Self {
         let part_bytes = options.part_bytes.max(LEAST_PART_BYTES);
-        let on_the_way_bytes = options.on_the_way_bytes.max(part_bytes);
-        let options = UploadOptions { part_bytes, on_the_way_bytes, ..options };
+        let memory_bytes = options.memory_bytes.max(2 * part_bytes);
+        let options = UploadOptions { part_bytes, memory_bytes, ..options };
         let shared = Shared {
             client,
             bucket,
             runtime: Handle::current(),
-            memory: Arc::new(Semaphore::new(on_the_way_bytes)),
+            pages: Pages::new(part_bytes, memory_bytes / part_bytes),
             options,
-            requests: Semaphore::new(REQUESTS),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
             state: watch::Sender::new(State::Open),
             tasks: Mutex::new(JoinSet::new()),
         };
@@ -152,17 +149,17 @@ impl Uploads {
     /// Begins to write the object at `key`. Nothing is sent before there is more than a part of it, or it is finished.
     #[must_use = "an upload that is dropped is aborted"]
     pub fn begin(&self, key: &str) -> Upload {
-        Upload { shared: Arc::clone(&self.shared), key: key.to_owned(), buffer: Vec::new(), parts: None }
+        Upload { shared: Arc::clone(&self.shared), key: key.to_owned(), page: None, parts: None }
     }
 
-    /// Hands over a whole object from memory, in one request. It waits while too much is on its way, but not until the
-    /// object is in S3: [`Uploads::done`] does.
+    /// Hands over a whole object from memory, in one request. It waits until that can be made, but not until the object is in
+    /// S3: [`Uploads::done`] does.
     ///
     /// # Errors
     /// [`AwsError`]: that of whichever upload failed first.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), AwsError> {
-        let memory = self.shared.reserve(bytes.capacity()).await?;
-        self.shared.spawn_put(key.to_owned(), Part { bytes, last: true, memory });
+        let request = self.shared.first_request().await?;
+        self.shared.spawn_put(key.to_owned(), bytes.into(), request);
         Ok(())
     }
 
@@ -208,44 +205,49 @@ impl Upload {
     }
 
     fn hand_over(&mut self, last: bool) -> io::Result<()> {
-        let memory = self.shared.runtime.block_on(self.shared.reserve(self.buffer.capacity()))?;
-        let part = Part { bytes: std::mem::take(&mut self.buffer), last, memory };
-        match &self.parts {
-            Some(parts) => parts.send(part).map_err(|_| self.shared.error().into()),
-            None if last => {
-                self.shared.spawn_put(std::mem::take(&mut self.key), part);
-                Ok(())
-            }
-            None => {
-                let (parts, taken) = mpsc::unbounded_channel();
-                let sent = parts.send(part).map_err(|_| self.shared.error().into());
-                self.parts = Some(parts);
-                self.shared.spawn_multipart(std::mem::take(&mut self.key), taken);
-                sent
-            }
+        let bytes: ByteStream = self.page.take().map(Page::cut).unwrap_or_default().into();
+        if last && self.parts.is_none() {
+            let request = self.shared.runtime.block_on(self.shared.first_request())?;
+            self.shared.spawn_put(std::mem::take(&mut self.key), bytes, request);
+            return Ok(());
         }
+        let parts = self.parts.get_or_insert_with(|| {
+            let (parts, taken) = mpsc::unbounded_channel();
+            self.shared.spawn_multipart(std::mem::take(&mut self.key), taken);
+            parts
+        });
+        parts.send(Part { bytes, last }).map_err(|_| self.shared.error().into())
     }
 
-    /// Makes room for `more` bytes, so that a small object stays small, and a large one's buffer never passes a part.
-    fn make_room(&mut self, more: usize) {
-        let needed = self.buffer.len() + more;
-        if needed > self.buffer.capacity() {
-            let part = self.shared.options.part_bytes;
-            let wanted = if self.parts.is_some() { part } else { part.min(needed.max(self.buffer.capacity() * 2)) };
-            self.buffer.reserve_exact(wanted - self.buffer.len());
+    /// The page to write into. It has room for at least a byte.
+    fn page(&mut self) -> io::Result<&mut Page> {
+        let room = if self.parts.is_some() || self.page.is_some() { Room::Whole } else { Room::Any };
+        let full = self.page.take_if(|page| page.len() == page.capacity());
+        let mut page = match self.page.take() {
+            Some(page) => page,
+            None => self.shared.runtime.block_on(self.shared.page(room))?,
+        };
+        if let Some(full) = full {
+            // It began in what was left of one.
+            page.extend_from_slice(&full);
         }
+        Ok(self.page.insert(page))
     }
 }
 
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.shared.check()?;
-        if self.buffer.len() == self.shared.options.part_bytes && !bytes.is_empty() {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let part = self.shared.options.part_bytes;
+        if self.page.as_ref().is_some_and(|page| page.len() == part) {
             self.hand_over(false)?;
         }
-        let taken = bytes.len().min(self.shared.options.part_bytes - self.buffer.len());
-        self.make_room(taken);
-        self.buffer.extend_from_slice(&bytes[..taken]);
+        let page = self.page()?;
+        let taken = bytes.len().min(part.min(page.capacity()) - page.len());
+        page.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
 
@@ -300,31 +302,41 @@ impl Shared {
         drop(self.state.subscribe().wait_for(|state| !matches!(state, State::Open)).await);
     }
 
-    /// Waits until `bytes` more bytes may be on their way.
-    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AwsError> {
-        self.check()?;
-        let permits = u32::try_from(bytes.clamp(LEAST_BYTES, self.options.on_the_way_bytes)).unwrap_or(u32::MAX);
-        Arc::clone(&self.memory).acquire_many_owned(permits).await.map_err(|_| self.error())
+    /// Waits for memory.
+    async fn page(&self, room: Room) -> Result<Page, AwsError> {
+        tokio::select! {
+            biased;
+            error = self.failure() => Err(error),
+            page = self.pages.take(room) => Ok(page),
+        }
     }
 
     /// Waits until one more request may be made.
-    async fn request(&self) -> Result<SemaphorePermit<'_>, AwsError> {
-        self.requests.acquire().await.map_err(|_| self.error())
+    async fn request(&self) -> Result<OwnedSemaphorePermit, AwsError> {
+        Arc::clone(&self.requests).acquire_owned().await.map_err(|_| self.error())
+    }
+
+    /// The same for a whole object, which none is made for once something failed: what is on its way ends then.
+    async fn first_request(&self) -> Result<OwnedSemaphorePermit, AwsError> {
+        let request = self.request().await?;
+        self.check()?;
+        Ok(request)
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(work, &self.runtime);
     }
 
-    fn spawn_put(self: &Arc<Self>, key: String, part: Part) {
+    fn spawn_put(self: &Arc<Self>, key: String, bytes: ByteStream, request: OwnedSemaphorePermit) {
         let shared = Arc::clone(self);
         self.spawn(async move {
             tokio::select! {
                 biased;
                 _ = shared.failure() => {}
                 // A failure is kept where all see it.
-                _ = shared.put(&key, part) => {}
+                _ = shared.put(&key, bytes) => {}
             }
+            drop(request);
         });
     }
 
@@ -333,8 +345,7 @@ impl Shared {
         self.spawn(async move { shared.multipart(&Arc::from(key), parts).await });
     }
 
-    async fn put(&self, key: &str, part: Part) -> Result<(), AwsError> {
-        let _request = self.request().await?;
+    async fn put(&self, key: &str, bytes: ByteStream) -> Result<(), AwsError> {
         let request = self
             .client
             .put_object()
@@ -343,9 +354,8 @@ impl Shared {
             .set_metadata(self.metadata())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.options.kms_key_id.clone())
-            .body(ByteStream::from(part.bytes));
+            .body(bytes);
         let sent = request.customize().config_override(self.sending()).send().await;
-        drop(part.memory);
         sent.map(drop).map_err(|error| self.failed(key, sort(PUT, &error)))
     }
 
@@ -425,16 +435,9 @@ impl Shared {
 
     async fn send_part(&self, key: &str, id: &str, number: i32, part: Part) -> Result<CompletedPart, AwsError> {
         let _request = self.request().await?;
-        let request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(key)
-            .upload_id(id)
-            .part_number(number)
-            .body(ByteStream::from(part.bytes));
+        let request =
+            self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id).part_number(number).body(part.bytes);
         let sent = request.customize().config_override(self.sending()).send().await;
-        drop(part.memory);
         let sent = sent.map_err(|error| self.failed(key, sort(PART, &error)))?;
         let completed = CompletedPart::builder().part_number(number);
         Ok(completed.set_e_tag(sent.e_tag).set_checksum_crc32(sent.checksum_crc32).build())
