@@ -222,6 +222,8 @@ const CASES: &[Case] = &[
     case("SharedServiceRole", "DiscardChangeSets", "", S::ChangesNothing, "cloudformation:DeleteChangeSet"),
     case("SharedServiceRole", "ReadReleases", "releases/", S::Deploys, "S3 error: Access Denied"),
     case("SharedServiceRole", "DeleteStacks", "", S::TearsDown, "cloudformation:DeleteStack"),
+    case("SharedServiceRole", "ProtectStacks", "cloudformation:UpdateTerminationProtection", S::DeploysToStaging, "cloudformation:UpdateTerminationProtection"),
+    case("SharedServiceRole", "ProtectStacks", "cloudformation:SetStackPolicy", S::DeploysToStaging, "cloudformation:SetStackPolicy"),
 
     case("slipway-client", "JobsAssume", "", S::CommandShows, "sts:AssumeRoleWithWebIdentity"),
     case("slipway-client", "AskTheControlPlane", "", S::CommandShows, "lambda:InvokeFunction"),

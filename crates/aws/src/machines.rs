@@ -1,6 +1,7 @@
 //! The state machines: starting one, and answering one that waits for a person.
 
 use aws_sdk_sfn::Client;
+use aws_sdk_sfn::types::ExecutionStatus;
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Decision, Verdict};
 
@@ -37,6 +38,21 @@ impl Machines {
         match started.map_err(|error| sort("states:StartExecution", &error)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == Kind::Conflict => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an execution still runs. One that Step Functions has forgotten, 90 days after its end, does not.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn is_running(&self, execution: &str) -> Result<bool, AwsError> {
+        let described = self.client.describe_execution().execution_arn(execution).send().await;
+        match described.map_err(|error| sort("states:DescribeExecution", &error)) {
+            Ok(described) => {
+                Ok(matches!(described.status(), ExecutionStatus::Running | ExecutionStatus::PendingRedrive))
+            }
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }

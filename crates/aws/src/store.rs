@@ -290,7 +290,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Takes the environment's lease for `me`, or says whose it is.
+    /// Takes the environment's lease for `me`, also from a `dead` owner, or says whose it is.
     ///
     /// # Errors
     /// [`AwsError`].
@@ -298,6 +298,7 @@ impl Store {
         &self,
         environment: &EnvironmentKey,
         me: &DeploymentId,
+        dead: Option<&DeploymentId>,
         now: Timestamp,
     ) -> Result<Taking, AwsError> {
         let key = Key::lease(environment);
@@ -305,7 +306,7 @@ impl Store {
             &key,
             |_| HashMap::new(),
             |current: Option<&Lease>| {
-                let taking = lease::take(current, me, now);
+                let taking = lease::take(current, me, dead, now);
                 let next = match &taking {
                     Taking::Ours(lease) => Some(lease.clone()),
                     Taking::Held { .. } => None,

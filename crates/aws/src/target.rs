@@ -10,12 +10,14 @@ use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use slipway_domain::approval::Bound;
 use slipway_domain::cause::StackEvent;
+use slipway_domain::change_set::{SeenChangeSet, SeenStack};
 use slipway_domain::deployment::{ChangeSetRef, Deployment, DeploymentRecord, Operation, Target};
 use slipway_domain::names::{Digest, StackName};
 use slipway_domain::release::ParameterValue;
 use slipway_domain::review::{Change, ChangeAction, Replacement, Review};
 use slipway_domain::session_policy::{DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, role_arn, session_policy};
 use slipway_domain::stack_status::StackStatus;
+use slipway_domain::stages::OnFailure;
 
 use crate::error::{AwsError, Kind, sort};
 
@@ -72,7 +74,22 @@ pub struct ChangeSetDescription {
     pub review: Review,
 }
 
+impl StackDescription {
+    /// What a rule looks at.
+    #[must_use]
+    pub fn seen(&self) -> SeenStack<'_> {
+        SeenStack { id: &self.id, status: &self.status }
+    }
+}
+
 impl ChangeSetDescription {
+    /// What a rule looks at.
+    #[must_use]
+    pub fn seen(&self) -> SeenChangeSet<'_> {
+        let Self { status, execution_status, reason, .. } = self;
+        SeenChangeSet { status, execution_status, reason: reason.as_deref() }
+    }
+
     /// The digest that an approval of this change set, as it is now, is bound to; nothing before the release is packaged.
     #[must_use]
     pub fn binding(&self, record: &DeploymentRecord) -> Option<Digest> {
@@ -226,9 +243,24 @@ impl Stack {
             .set_tags(Some(tags.collect()))
             .set_capabilities(Some(capabilities.iter().map(|capability| capability.as_str().into()).collect()))
             .change_set_type(if new.creates_stack { cfn::ChangeSetType::Create } else { cfn::ChangeSetType::Update });
-        if new.creates_stack && self.target.protected {
+        let rules = &deployment.stack_rules;
+        let on_failure = match rules.on_failure {
             // A protected stack whose first create fails must not stay behind in a state that only a deletion leads out of.
-            request = request.on_stack_failure(cfn::OnStackFailure::Delete);
+            OnFailure::Rollback if new.creates_stack && self.target.protected => Some(cfn::OnStackFailure::Delete),
+            OnFailure::Delete if new.creates_stack => Some(cfn::OnStackFailure::Delete),
+            OnFailure::Keep => Some(cfn::OnStackFailure::DoNothing),
+            OnFailure::Rollback | OnFailure::Delete => None,
+        };
+        request = request.set_on_stack_failure(on_failure);
+        if !rules.rollback_alarms.is_empty() {
+            let triggers = rules
+                .rollback_alarms
+                .iter()
+                .map(|arn| cfn::RollbackTrigger::builder().arn(arn).r#type("AWS::CloudWatch::Alarm").build());
+            let rollback = cfn::RollbackConfiguration::builder()
+                .set_rollback_triggers(Some(triggers.collect()))
+                .monitoring_time_in_minutes(i32::try_from(rules.monitor_minutes).unwrap_or(0));
+            request = request.rollback_configuration(rollback.build());
         }
         match request.send().await.map_err(|error| sort("cloudformation:CreateChangeSet", &error)) {
             Ok(_) => Ok(()),
@@ -260,6 +292,20 @@ impl Stack {
                 None => return described(answer, Review::new(changes)).map(Some),
             }
         }
+    }
+
+    /// Protects a stack as its stage says: nobody deletes it by mistake, and the stage's stack policy, if there is one, holds for
+    /// its next updates.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn protect(&self, policy: Option<&str>) -> Result<(), AwsError> {
+        let request = self.client.update_termination_protection().stack_name(self.name.as_str());
+        let sent = request.enable_termination_protection(true).send().await;
+        sent.map_err(|error| sort("cloudformation:UpdateTerminationProtection", &error))?;
+        let Some(policy) = policy else { return Ok(()) };
+        let sent = self.client.set_stack_policy().stack_name(self.name.as_str()).stack_policy_body(policy).send().await;
+        sent.map(drop).map_err(|error| sort("cloudformation:SetStackPolicy", &error))
     }
 
     /// Executes a change set.
@@ -348,6 +394,7 @@ fn event(event: &cfn::StackEvent) -> Option<StackEvent> {
         id: event.event_id()?.to_owned(),
         at: timestamp(event.timestamp())?,
         logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        physical_id: event.physical_resource_id().filter(|id| !id.is_empty()).map(str::to_owned),
         resource_type: event.resource_type().unwrap_or_default().to_owned(),
         status: event.resource_status().map(cfn::ResourceStatus::as_str).unwrap_or_default().to_owned(),
         reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),

@@ -231,6 +231,7 @@ impl Follower<'_> {
         let asked = deployment.is_some_and(|deployment| deployment.approval_url.is_some());
         let stands = match deployment {
             _ if asked => "awaiting approval".to_owned(),
+            Some(DeploymentStatus { waits_for: Some(holder), .. }) => format!("waiting for {holder}"),
             Some(deployment) => match &deployment.stack_status {
                 Some(status) => format!("{status}{}", self.shown.counts(deployment)),
                 None => "preparing".to_owned(),
@@ -249,6 +250,8 @@ impl Follower<'_> {
 #[derive(Debug, Default)]
 struct Shown {
     events: HashSet<String>,
+    /// Whom it was said to wait for.
+    holder: Option<DeploymentId>,
     summary: bool,
     question: bool,
 }
@@ -259,9 +262,15 @@ impl Shown {
         events.iter().filter(|event| self.events.insert(event.id.clone())).map(event_line).collect()
     }
 
-    /// The change set in one line, and the question to a person with everything it takes to answer it: each once.
+    /// Whom it waits for, the change set in one line, and the question to a person with everything it takes to answer it: each once.
     fn review(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
         let mut lines = Vec::new();
+        if let Some(holder) = &deployment.waits_for
+            && self.holder.as_ref() != Some(&holder.deployment)
+        {
+            self.holder = Some(holder.deployment.clone());
+            lines.push(format!("Waiting for {holder}."));
+        }
         if let (Some(review), false) = (&deployment.review, self.summary) {
             self.summary = true;
             lines.push(format!("Change set: {}", review.summary()));
@@ -311,6 +320,7 @@ mod tests {
             id: format!("{id}-{status}"),
             at: Timestamp::from_second(43_201).unwrap(),
             logical_id: id.into(),
+            physical_id: None,
             resource_type: "AWS::Lambda::Function".into(),
             status: status.into(),
             reason: (status == "CREATE_FAILED").then(|| "no such role".into()),
@@ -332,6 +342,7 @@ mod tests {
             action: Action::Deploy,
             account: "111111111111".into(),
             started_at: Timestamp::UNIX_EPOCH,
+            waits_for: None,
             outcome: None,
             stack_status: None,
             events,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ErrorName;
+use crate::lease::Holder;
 use crate::names::{AccountId, Digest, EnvironmentKey, ParameterName, Region, StackName};
-use crate::stages::{ApprovalPolicy, Capability, Span};
+use crate::stages::{ApprovalPolicy, Capability, Span, StackRules};
 
 /// A deployment's id: a UUID of version 7, so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -179,6 +180,9 @@ pub struct Deployment {
     pub approval: Option<ApprovalPolicy>,
     /// How long it may take, without the time that people decide in.
     pub timeout: Span,
+    /// What CloudFormation is told about the stack, as the stage said when the deployment began.
+    #[serde(default)]
+    pub stack_rules: StackRules,
     /// Who asked for it.
     pub requester: Option<Requester>,
     /// The execution.
@@ -232,6 +236,9 @@ pub struct DeploymentRecord {
     pub deployment: Deployment,
     /// The SHA-256 of its release's template and manifest, once it is packaged.
     pub release: Option<ReleaseDigests>,
+    /// Who holds the environment's lease, while it waits for that.
+    #[serde(default)]
+    pub waits_for: Option<Holder>,
     /// Its change set, once it is made.
     pub change_set: Option<ChangeSetRef>,
     /// What an approval of it is bound to, once the change set is ready.
@@ -255,6 +262,7 @@ impl DeploymentRecord {
         Self {
             deployment,
             release: None,
+            waits_for: None,
             change_set: None,
             binding: None,
             approval: None,
@@ -262,6 +270,22 @@ impl DeploymentRecord {
             events: 0,
             stack_status: None,
             outcome: None,
+        }
+    }
+
+    /// What it does now, for a person: a verb and what belongs to it.
+    #[must_use]
+    pub fn doing(&self) -> String {
+        let stack = self.stack_status.as_ref().map(|status| format!(" ({status})")).unwrap_or_default();
+        match &self.operation {
+            _ if self.outcome.is_some() => "ending".to_owned(),
+            Some(OperationMark { what: Operation::Execute, .. }) => format!("executing its change set{stack}"),
+            Some(OperationMark { what: Operation::Delete, .. }) => format!("deleting the stack{stack}"),
+            None if self.approval.is_some() => "awaiting or applying a decision".to_owned(),
+            None if self.change_set.is_some() => "making its change set".to_owned(),
+            None if self.release.is_some() => format!("preparing its change set{stack}"),
+            None if self.deployment.action == Action::Deploy => "packaging".to_owned(),
+            None => format!("beginning{stack}"),
         }
     }
 }

@@ -304,6 +304,7 @@ mod tests {
             }),
             approval: None,
             timeout: Span::days(1),
+            stack_rules: crate::stages::StackRules::default(),
             requester: Some(Requester {
                 user_id: 7,
                 user_login: "dana".into(),

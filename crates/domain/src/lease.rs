@@ -4,10 +4,12 @@
 //! noticing is told by the smaller number. The item is never deleted. The store writes what [`take`] decides on the
 //! condition that the lease still is what it read.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::DeploymentId;
+use crate::deployment::{DeploymentId, DeploymentRecord};
 
 /// How long a lease holds without being renewed. Longer than any one step may take (a Lambda function ends after 15
 /// minutes), because every step renews it.
@@ -38,15 +40,15 @@ pub enum Taking {
     },
 }
 
-/// Takes, or renews, the lease for `me`.
+/// Takes, or renews, the lease for `me`. An owner that is known to be `dead`, because its execution is, holds nothing.
 #[must_use]
-pub fn take(current: Option<&Lease>, me: &DeploymentId, now: Timestamp) -> Taking {
+pub fn take(current: Option<&Lease>, me: &DeploymentId, dead: Option<&DeploymentId>, now: Timestamp) -> Taking {
     let until = now + LEASE;
     match current {
         Some(Lease { owner: Some(owner), fence, .. }) if owner == me => {
             Taking::Ours(Lease { owner: Some(me.clone()), until, fence: *fence })
         }
-        Some(Lease { owner: Some(owner), until, .. }) if *until > now => {
+        Some(Lease { owner: Some(owner), until, .. }) if *until > now && dead != Some(owner) => {
             Taking::Held { owner: owner.clone(), until: *until }
         }
         other => {
@@ -88,10 +90,63 @@ pub fn hold(current: Option<&Lease>, me: &DeploymentId, fence: u64, now: Timesta
     }
 }
 
+/// Who holds the lease, for whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The login of who asked for it; nobody when `sweep` did.
+    pub user_login: Option<String>,
+    /// The pipeline of who asked for it.
+    pub pipeline_id: Option<u64>,
+    /// Since when it goes on.
+    pub since: Timestamp,
+    /// What it does.
+    pub doing: String,
+}
+
+impl Holder {
+    /// The deployment of `record`.
+    #[must_use]
+    pub fn of(record: &DeploymentRecord) -> Self {
+        let requester = record.deployment.requester.as_ref();
+        Self {
+            deployment: record.deployment.id.clone(),
+            user_login: requester.map(|requester| requester.user_login.clone()),
+            pipeline_id: requester.map(|requester| requester.pipeline_id),
+            since: record.deployment.started_at,
+            doing: record.doing(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deployment, user_login, pipeline_id, since, doing } = self;
+        match (user_login, pipeline_id) {
+            (Some(login), Some(pipeline)) => write!(f, "{login}'s deployment {deployment} of pipeline {pipeline}")?,
+            (Some(_) | None, Some(_) | None) => write!(f, "the cleanup's deployment {deployment}")?,
+        }
+        write!(f, ", which began at {} and is {doing}", since.strftime("%Y-%m-%d %H:%M UTC"))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dead_owner_holds_nothing() {
+        let now = Timestamp::UNIX_EPOCH;
+        let lease = Lease { owner: Some(id(1)), until: now + LEASE, fence: 3 };
+        let held = Taking::Held { owner: id(1), until: lease.until };
+        assert_eq!(take(Some(&lease), &id(2), None, now), held);
+        assert_eq!(take(Some(&lease), &id(2), Some(&id(3)), now), held);
+        let taken = Lease { owner: Some(id(2)), until: now + LEASE, fence: 4 };
+        assert_eq!(take(Some(&lease), &id(2), Some(&id(1)), now), Taking::Ours(taken));
+    }
     use proptest::prelude::*;
 
     fn id(n: u8) -> DeploymentId {
@@ -111,7 +166,7 @@ mod tests {
                 let me = id(who);
                 let before = lease.clone();
                 match what {
-                    0 => match take(lease.as_ref(), &me, now) {
+                    0 => match take(lease.as_ref(), &me, None, now) {
                         Taking::Ours(new) => { fences[usize::from(who)] = Some(new.fence); lease = Some(new); }
                         Taking::Held { owner, until } => { prop_assert_ne!(owner, me.clone()); prop_assert!(until > now); }
                     },

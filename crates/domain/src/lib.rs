@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod approval;
 pub mod cause;
+pub mod change_set;
 pub mod claims;
 pub mod deployment;
 pub mod environment;
@@ -16,6 +17,7 @@ pub mod protocol;
 pub mod release;
 pub mod review;
 pub mod session_policy;
+pub mod stack_change;
 pub mod stack_status;
 pub mod stages;
 pub mod waiting;

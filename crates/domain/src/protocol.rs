@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::StackEvent;
 use crate::deployment::{Action, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
+use crate::lease::Holder;
 use crate::names::{ApplicationName, Digest, EnvironmentKey, EnvironmentName, StackName, StageName};
 use crate::review::Review;
 
@@ -164,6 +165,9 @@ pub struct DeploymentStatus {
     pub account: String,
     /// When it began.
     pub started_at: Timestamp,
+    /// Who holds the environment, while it waits for that.
+    #[serde(default)]
+    pub waits_for: Option<Holder>,
     /// How it ended, if it did.
     pub outcome: Option<Outcome>,
     /// The stack's status when it was last looked at.

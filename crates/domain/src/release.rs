@@ -9,6 +9,8 @@ use crate::names::{Digest, EnvironmentKey, ParameterName, ProjectId};
 
 /// The version of [`Manifest`] that is written.
 pub const MANIFEST_VERSION: u32 = 2;
+/// The most bytes that a manifest may have.
+pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where a job's bundle is uploaded.
 #[must_use]

@@ -34,6 +34,8 @@ pub enum Purpose<'a> {
         /// Slipway's bucket.
         bucket: &'a str,
     },
+    /// Protect the stack against deletion and, by the stage's stack policy, against changes.
+    Protect,
     /// Delete a change set that nobody will use and, in an ephemeral stage, the empty stack that it made.
     Discard,
     /// Delete the stack.
@@ -88,6 +90,9 @@ pub fn session_policy(purpose: Purpose<'_>, target: &Target, stack: &StackName) 
             statements.push(pass);
             statements.push(read(bucket, &[artifact_key("*")]));
         }
+        Purpose::Protect => {
+            actions.extend(["cloudformation:UpdateTerminationProtection", "cloudformation:SetStackPolicy"]);
+        }
         Purpose::Discard => {
             actions.push("cloudformation:DeleteChangeSet");
             if !target.protected {
@@ -134,6 +139,7 @@ mod tests {
             Purpose::Look,
             Purpose::Create { bucket: &bucket, release: &release },
             Purpose::Execute { bucket: &bucket },
+            Purpose::Protect,
             Purpose::Discard,
             Purpose::Delete,
         ] {
@@ -150,6 +156,7 @@ mod tests {
             Purpose::Look,
             Purpose::Create { bucket: "b", release: &release },
             Purpose::Execute { bucket: "b" },
+            Purpose::Protect,
             Purpose::Discard,
             Purpose::Delete,
         ] {

@@ -129,6 +129,18 @@ impl StackStatus {
         let entry = self.entry_when_ephemeral();
         if protected && entry == Entry::Recreate { Entry::Repair } else { entry }
     }
+
+    /// The subcommand of `aws cloudformation` that leads out of it, for a person who has looked at the stack's events; where
+    /// none does, the one that shows those.
+    #[must_use]
+    pub fn repair(self) -> &'static str {
+        match self.entry_when_ephemeral() {
+            Entry::Recreate => "delete-stack",
+            Entry::Repair if self == StackStatus::UpdateRollbackFailed => "continue-update-rollback",
+            Entry::Repair if self == StackStatus::DeleteFailed => "delete-stack",
+            Entry::Repair | Entry::Create | Entry::Update | Entry::Busy => "describe-stack-events",
+        }
+    }
 }
 
 impl fmt::Display for StackStatus {

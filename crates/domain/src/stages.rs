@@ -111,6 +111,75 @@ fn two_hours() -> Span {
     Span { minutes: 120 }
 }
 
+/// What CloudFormation does with a stack whose change fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Rolls it back.
+    #[default]
+    Rollback,
+    /// Deletes it, if it was its first create; otherwise rolls it back.
+    Delete,
+    /// Keeps what succeeded, for a person to look at. The next deployment goes on from there, or makes the stack anew.
+    Keep,
+}
+
+/// The most alarms of a stack: AWS's limit
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackConfiguration.html>).
+const MAX_ALARMS: usize = 5;
+/// The longest that CloudFormation watches alarms after a change, in minutes (the same page).
+const MAX_MONITOR_MINUTES: u32 = 180;
+/// The most bytes of a stack policy: AWS's limit
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_SetStackPolicy.html>).
+const MAX_STACK_POLICY_BYTES: usize = 16 * 1024;
+
+/// What CloudFormation is told about a stage's stacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackRules {
+    /// What it does with one whose change fails. In a protected stage it rolls back, and deletes what was never live.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// ARNs of CloudWatch alarms in the target account: one that goes off while a stack is changed, or is watched
+    /// afterwards, rolls it back. At most five.
+    #[serde(default)]
+    pub rollback_alarms: Vec<String>,
+    /// How long the alarms are watched after a change, in minutes, at most 180. The deployment lasts until then.
+    #[serde(default)]
+    pub monitor_minutes: u32,
+    /// The stack policy that protected stacks get
+    /// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/protect-stack-resources.html>); none when absent.
+    #[serde(default)]
+    pub policy: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl StackRules {
+    /// What is wrong with them, for a person.
+    fn fault(&self, protected: bool) -> Option<&'static str> {
+        let is_alarm =
+            |arn: &String| arn.starts_with("arn:") && arn.contains(":cloudwatch:") && arn.contains(":alarm:");
+        if protected && self.on_failure != OnFailure::Rollback {
+            Some("\"on_failure\" is for ephemeral stages: a protected stack is rolled back")
+        } else if self.rollback_alarms.len() > MAX_ALARMS || !self.rollback_alarms.iter().all(is_alarm) {
+            Some("\"rollback_alarms\" takes at most five ARNs of CloudWatch alarms")
+        } else if self.monitor_minutes > MAX_MONITOR_MINUTES {
+            Some("\"monitor_minutes\" is at most 180")
+        } else if self.monitor_minutes > 0 && self.rollback_alarms.is_empty() {
+            Some("\"monitor_minutes\" needs \"rollback_alarms\"")
+        } else if self.policy.is_some() && !protected {
+            Some("\"policy\" is for protected stages")
+        } else if self.policy.as_ref().is_some_and(|policy| json_bytes(policy) > MAX_STACK_POLICY_BYTES) {
+            Some("\"policy\" has at most 16384 bytes")
+        } else {
+            None
+        }
+    }
+}
+
+fn json_bytes(policy: &serde_json::Map<String, serde_json::Value>) -> usize {
+    serde_json::to_string(policy).map_or(usize::MAX, |json| json.len())
+}
+
 /// An account and a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +213,9 @@ pub struct Stage {
     /// How long a deployment may take, without the time that people decide in.
     #[serde(default = "two_hours")]
     pub timeout: Span,
+    /// What CloudFormation is told about its stacks.
+    #[serde(default)]
+    pub stack: StackRules,
 }
 
 fn all_capabilities() -> Vec<Capability> {
@@ -199,6 +271,9 @@ pub enum StagesError {
         "stage {0}'s approval needs \"required\": 1, at least one approver, and an expires_in of at most {MAX_APPROVAL_DAYS}d"
     )]
     Approval(StageName),
+    /// Stack rules that cannot hold.
+    #[error("stage {0}'s stack: {1}")]
+    Stack(StageName, &'static str),
     /// Not configured.
     #[error("there is no stage \"{asked}\"; there are: {known}")]
     Unknown {
@@ -234,6 +309,9 @@ impl Stages {
                     || approval.expires_in > Span::days(MAX_APPROVAL_DAYS)
             }) {
                 return Err(StagesError::Approval(name.clone()));
+            }
+            if let Some(fault) = stage.stack.fault(stage.protected) {
+                return Err(StagesError::Stack(name.clone(), fault));
             }
             if let Some((other, _)) =
                 stages.iter().find(|(_, other)| other.account == stage.account && other.protected != stage.protected)

@@ -7,9 +7,11 @@ use slipway_bundle::BundleError;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::AdmissionError;
 use slipway_domain::approval::DecisionError;
+use slipway_domain::change_set::{MakingError, NotExecutable, OpeningError};
 use slipway_domain::environment::Superseded;
 use slipway_domain::lease;
 use slipway_domain::release::ParametersError;
+use slipway_domain::stack_change::StackError;
 use slipway_domain::stack_status::UnknownStatus;
 use slipway_domain::stages::{Refusal, StagesError};
 use slipway_identity::IdentityError;
@@ -125,7 +127,8 @@ impl From<StagesError> for Failure {
             | StagesError::TooLarge(_)
             | StagesError::OneClass(_)
             | StagesError::MixedAccount(..)
-            | StagesError::Approval(_) => ErrorName::Internal,
+            | StagesError::Approval(_)
+            | StagesError::Stack(..) => ErrorName::Internal,
         };
         Self::new(name, error.to_string())
     }
@@ -143,6 +146,47 @@ impl From<DecisionError> for Failure {
             | DecisionError::Unprotected
             | DecisionError::Own(_)
             | DecisionError::NotApprover { .. } => ErrorName::NotAllowed,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<OpeningError> for Failure {
+    fn from(error: OpeningError) -> Self {
+        let name = match &error {
+            OpeningError::Unknown(_) | OpeningError::Repair { .. } => ErrorName::StackNeedsRepair,
+            OpeningError::Busy { .. } => ErrorName::StackBusy,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<MakingError> for Failure {
+    fn from(error: MakingError) -> Self {
+        let name = match &error {
+            MakingError::Failed(_) | MakingError::TimedOut { .. } => ErrorName::ChangeSetFailed,
+            MakingError::Gone(_) => ErrorName::ChangeSetStale,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<NotExecutable> for Failure {
+    fn from(error: NotExecutable) -> Self {
+        let name = match &error {
+            NotExecutable::Stale(_) => ErrorName::ChangeSetStale,
+            NotExecutable::NotApproved => ErrorName::NotAllowed,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
+impl From<StackError> for Failure {
+    fn from(error: StackError) -> Self {
+        let name = match &error {
+            StackError::Unknown(_) => ErrorName::StackNeedsRepair,
+            StackError::Gone(_) | StackError::Failed { .. } => ErrorName::StackFailed,
+            StackError::TimedOut { .. } => ErrorName::StackTimedOut,
         };
         Self::new(name, error.to_string())
     }

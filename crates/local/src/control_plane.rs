@@ -25,7 +25,8 @@ pub const STACK: &str = "slipway";
 pub fn stages() -> String {
     serde_json::json!({
         "dev": {"account": DEV, "ephemeral": true, "expires_in": "7d", "max_environments": 50, "projects": ["group/*"]},
-        "staging": {"account": STAGING, "protected": true, "refs": ["main"]},
+        "staging": {"account": STAGING, "protected": true, "refs": ["main"],
+            "stack": {"policy": {"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]}}},
         "prod": {"account": PROD, "protected": true, "refs": ["main"],
             "approval": {"required": 1, "approvers": ["release-manager", "group/leads"], "expires_in": "3d"}}
     })

@@ -137,6 +137,18 @@ impl Template {
             .collect()
     }
 
+    /// The line, from 1, of the resource called `logical_id`; of one that a transform made, that of the resource that it was
+    /// made of, whose name its own begins with (the SAM transform makes `ApiFunctionRole` of `ApiFunction`:
+    /// <https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-generated-resources.html>).
+    #[must_use]
+    pub fn resource_line(&self, logical_id: &str) -> Option<usize> {
+        let anchors = self.anchors();
+        let resources = At::new(&self.root, &anchors).child("Resources")?;
+        let keys = resources.node.mapping()?.entries.iter().map(|(key, _)| key);
+        let made_of = keys.filter(|key| logical_id.starts_with(node::key_text(key)));
+        made_of.max_by_key(|key| node::key_text(key).len()).map(|key| key.line)
+    }
+
     /// Every local path that the template references, in document order: in resources, also those of `Fn::ForEach`, in
     /// `Globals` and `Metadata` where these hold paths, and the files that `AWS::Include` brings in anywhere. A fragment
     /// is searched as what stands at its [`Place`].

@@ -165,6 +165,7 @@ impl Api {
             action: deployment.action,
             account: deployment.target.account.to_string(),
             started_at: deployment.started_at,
+            waits_for: record.waits_for,
             outcome: record.outcome,
             stack_status: record.stack_status,
             events: events.unwrap_or_default(),

@@ -11,7 +11,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
-use slipway_domain::lease::Taking;
+use slipway_domain::lease::{Holder, Taking};
 use slipway_domain::names::{AccountId, EnvironmentKey, Region};
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::waiting::next_wait;
@@ -56,6 +56,8 @@ pub(crate) struct Output {
     deployment: DeploymentRef,
     /// Whether somebody has to approve its change set.
     approval: bool,
+    /// Whether its stack is protected once it is live.
+    protected: bool,
     /// How many seconds to wait before asking for the lease again; 0 when it is taken.
     wait: u32,
 }
@@ -119,6 +121,7 @@ impl Begin {
             launch,
             approval: stage.approval.clone(),
             timeout: stage.timeout,
+            stack_rules: stage.stack.clone(),
             requester,
             execution_arn: execution.arn,
             admission,
@@ -154,9 +157,25 @@ impl Begin {
     async fn lease(&self, deployment: &Deployment, now: Timestamp) -> Result<Output, Failure> {
         let Deployment { environment: key, id, .. } = deployment;
         let reference = |fence| DeploymentRef { environment: key.clone(), id: id.clone(), fence };
-        let approval = deployment.approval.is_some();
-        match self.store.take_lease(key, id, now).await? {
-            Taking::Ours(lease) => Ok(Output { deployment: reference(lease.fence), approval, wait: 0 }),
+        let (approval, protected) = (deployment.approval.is_some(), deployment.target.protected);
+        let mut taking = self.store.take_lease(key, id, None, now).await?;
+        let mut holder = None;
+        if let Taking::Held { owner, .. } = &taking {
+            holder = self.store.deployment(key, owner).await?;
+            let execution = holder.as_ref().map(|holder| holder.deployment.execution_arn.as_str());
+            let lives = match execution {
+                Some(execution) => self.machines.is_running(execution).await?,
+                None => true,
+            };
+            if !lives {
+                let owner = owner.clone();
+                taking = self.store.take_lease(key, id, Some(&owner), now).await?;
+            }
+        }
+        let holder = holder.as_ref().map(Holder::of).filter(|_| matches!(taking, Taking::Held { .. }));
+        self.note_holder(deployment, holder).await?;
+        match taking {
+            Taking::Ours(lease) => Ok(Output { deployment: reference(lease.fence), approval, protected, wait: 0 }),
             Taking::Held { owner, until } => {
                 // Who waits for longer than a deployment may take waits for something that does not end.
                 let waited = now.duration_since(deployment.started_at);
@@ -169,10 +188,22 @@ impl Begin {
                 Ok(Output {
                     deployment: reference(0),
                     approval,
+                    protected,
                     wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None),
                 })
             }
         }
+    }
+}
+
+impl Begin {
+    /// Notes whom the deployment waits for, so that whoever waits with it is told.
+    async fn note_holder(&self, deployment: &Deployment, holder: Option<Holder>) -> Result<(), Failure> {
+        let Deployment { environment: key, id, .. } = deployment;
+        let known = self.store.deployment(key, id).await?;
+        let Some(record) = known.filter(|record| record.waits_for != holder) else { return Ok(()) };
+        slipway_handler::note(&self.store, &record, |record| record.waits_for.clone_from(&holder)).await?;
+        Ok(())
     }
 }
 

@@ -6,17 +6,13 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, NewChangeSet, StackDescription, Targets};
 use slipway_domain::ErrorName;
+use slipway_domain::change_set::{self, Opening};
 use slipway_domain::deployment::{
     ChangeSetRef, Deployment, DeploymentRecord, DeploymentRef, Launch, Operation, OperationMark,
 };
-use slipway_domain::release::{Manifest, manifest_key, parameters, template_key};
+use slipway_domain::release::{MAX_MANIFEST_BYTES, Manifest, manifest_key, parameters, template_key};
 use slipway_domain::session_policy::Purpose;
-use slipway_domain::stack_status::{Entry, StackStatus};
-use slipway_domain::waiting::next_wait;
 use slipway_handler::{Failure, Polled};
-
-/// The most bytes that a manifest may have.
-const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What the function works with.
 pub(crate) struct ChangeSet {
@@ -40,6 +36,7 @@ pub(crate) struct Input {
 enum What {
     Create,
     Execute,
+    Protect,
     Discard,
 }
 
@@ -53,6 +50,8 @@ pub(crate) enum State {
     Made,
     /// CloudFormation executes it.
     Executing,
+    /// The stack that it made is protected.
+    Protected,
     /// It is gone.
     Discarded,
 }
@@ -63,6 +62,7 @@ impl ChangeSet {
         match input.what {
             What::Create => self.create(&record, now).await,
             What::Execute => self.execute(&record, now).await,
+            What::Protect => self.protect(&record).await,
             What::Discard => self.discard(&record).await,
         }
     }
@@ -76,20 +76,18 @@ impl ChangeSet {
         let purpose = Purpose::Create { bucket: self.bucket.name(), release: &launch.bundle };
         let stack = self.targets.stack(deployment, purpose).await?;
         let described = stack.describe(None).await?;
-        let entry = match &described {
-            Some(stack) => StackStatus::parse(&stack.status)?.entry(deployment.target.protected),
-            None => Entry::Create,
-        };
-        let creates_stack = match (entry, &described) {
-            (Entry::Create, _) => true,
-            (Entry::Update, _) => false,
-            (Entry::Busy, _) => return busy(deployment, now),
-            (Entry::Recreate, Some(old)) => {
-                // Its first create failed: nothing lives, and CloudFormation lets it only be deleted.
-                stack.delete(&old.id, &deployment.id.request_token(Operation::Delete)).await?;
-                return busy(deployment, now);
+        let creates_stack = match change_set::open(deployment, described.as_ref().map(StackDescription::seen), now)? {
+            Opening::Create => true,
+            Opening::Update => false,
+            Opening::Wait => return Ok(busy(deployment, now)),
+            Opening::Delete { stack_id, status } => {
+                // Said before it is done: whoever looks later finds why the stack is another one.
+                let removed = format!("{status}: its first create failed, so it is deleted and made anew");
+                slipway_handler::note(&self.store, record, |record| record.stack_status = Some(removed.clone()))
+                    .await?;
+                stack.delete(&stack_id, &deployment.id.request_token(Operation::Delete)).await?;
+                return Ok(busy(deployment, now));
             }
-            (Entry::Recreate | Entry::Repair, described) => return Err(repair(deployment, described.as_ref())),
         };
         let manifest: Option<Manifest> =
             self.bucket.get_json(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?;
@@ -114,20 +112,24 @@ impl ChangeSet {
     async fn execute(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Polled<State>, Failure> {
         const EXECUTING: Polled<State> = Polled { state: State::Executing, wait: 0 };
         let deployment = &record.deployment;
-        let change_set = made(record)?;
+        let made = made(record)?;
         let purpose = Purpose::Execute { bucket: self.bucket.name() };
         let stack = self.targets.stack(deployment, purpose).await?;
-        let described = stack.describe_change_set(&change_set.arn).await?;
+        let described = stack.describe_change_set(&made.arn).await?;
         if record.operation.is_some()
             && described.as_ref().is_none_or(|set| set.execution_status.starts_with("EXECUTE_"))
         {
             // An earlier try of this step got it going, and died before it could say so.
             return Ok(EXECUTING);
         }
-        let described = described.ok_or_else(|| stale("it is gone"))?;
-        self.check_unchanged(record, &described)?;
-        self.check_approved(record).await?;
-        let mark = OperationMark { what: Operation::Execute, stack_id: described.stack_id.clone(), began_at: now };
+        let binding = described.as_ref().and_then(|described| described.binding(record));
+        let approval = match &record.approval {
+            Some(id) => self.store.approval(id).await?,
+            None => None,
+        };
+        let seen = described.as_ref().map(ChangeSetDescription::seen);
+        change_set::executable(record, seen, binding.as_ref(), approval.as_ref())?;
+        let mark = OperationMark { what: Operation::Execute, stack_id: made.stack_id.clone(), began_at: now };
         let noted = slipway_handler::note(&self.store, record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
         });
@@ -135,31 +137,20 @@ impl ChangeSet {
             // Stopped while this step was at work: settle has recorded the end, and nothing is begun after it.
             return Err(Failure::new(ErrorName::Stopped, "the deployment ended before its change set was executed"));
         }
-        stack.execute(&change_set.arn, &deployment.id.request_token(Operation::Execute)).await?;
+        stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await?;
         Ok(EXECUTING)
     }
 
-    fn check_unchanged(&self, record: &DeploymentRecord, now: &ChangeSetDescription) -> Result<(), Failure> {
-        if now.execution_status != "AVAILABLE" {
-            return Err(stale(&format!("its execution status is {}", now.execution_status)));
+    /// Protects the stack, if its stage is protected.
+    async fn protect(&self, record: &DeploymentRecord) -> Result<Polled<State>, Failure> {
+        const PROTECTED: Polled<State> = Polled { state: State::Protected, wait: 0 };
+        let deployment = &record.deployment;
+        if deployment.target.protected {
+            let policy = deployment.stack_rules.policy.as_ref().map(serde_json::to_string).transpose();
+            let policy = policy.map_err(|error| Failure::new(ErrorName::Internal, error.to_string()))?;
+            self.targets.stack(deployment, Purpose::Protect).await?.protect(policy.as_deref()).await?;
         }
-        let binding = now.binding(record);
-        match &record.binding {
-            Some(reviewed) if binding.as_ref() == Some(reviewed) => Ok(()),
-            Some(_) | None => Err(stale("the change set, its stack, its parameters or its release changed")),
-        }
-    }
-
-    async fn check_approved(&self, record: &DeploymentRecord) -> Result<(), Failure> {
-        if record.deployment.approval.is_none() {
-            return Ok(());
-        }
-        let not_approved =
-            || Failure::new(ErrorName::NotAllowed, "the stage asks for an approval, and nobody gave one");
-        let id = record.approval.as_ref().ok_or_else(not_approved)?;
-        let approval = self.store.approval(id).await?.ok_or_else(not_approved)?;
-        let binding = record.binding.as_ref().ok_or_else(not_approved)?;
-        if approval.allows(binding) { Ok(()) } else { Err(not_approved()) }
+        Ok(PROTECTED)
     }
 
     async fn discard(&self, record: &DeploymentRecord) -> Result<Polled<State>, Failure> {
@@ -180,36 +171,7 @@ fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
     record.change_set.as_ref().ok_or_else(|| Failure::new(ErrorName::Internal, "the change set was not made yet"))
 }
 
-fn stale(why: &str) -> Failure {
-    Failure::new(ErrorName::ChangeSetStale, format!("the change set is not what was reviewed any more: {why}"))
-}
-
-/// Something else is going on with the stack: wait for it, but not longer than a deployment may take.
-fn busy(deployment: &Deployment, now: Timestamp) -> Result<Polled<State>, Failure> {
-    let waited = now.duration_since(deployment.started_at);
-    if waited > deployment.timeout.duration() {
-        let message = format!("the stack {} has been busy for {waited:#}", deployment.stack_name);
-        return Err(Failure::new(ErrorName::StackBusy, message));
-    }
-    Ok(Polled { state: State::Busy, wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None) })
-}
-
-fn repair(deployment: &Deployment, stack: Option<&StackDescription>) -> Failure {
-    let status = stack.map_or("unknown", |stack| stack.status.as_str());
-    let name = &deployment.stack_name;
-    let advice = match status {
-        "UPDATE_ROLLBACK_FAILED" => format!("aws cloudformation continue-update-rollback --stack-name {name}"),
-        "CREATE_FAILED" | "ROLLBACK_FAILED" | "ROLLBACK_COMPLETE" | "DELETE_FAILED" => {
-            format!("aws cloudformation delete-stack --stack-name {name}")
-        }
-        _ => format!("aws cloudformation describe-stack-events --stack-name {name}"),
-    };
-    let Deployment { target, .. } = deployment;
-    Failure::new(
-        ErrorName::StackNeedsRepair,
-        format!(
-            "the stack {name} is {status}; in account {}, after a look at its events: {advice} --region {}",
-            target.account, target.region
-        ),
-    )
+/// Something else is going on with the stack.
+fn busy(deployment: &Deployment, now: Timestamp) -> Polled<State> {
+    Polled { state: State::Busy, wait: change_set::wait_for_idle(deployment, now) }
 }

@@ -15,14 +15,12 @@ use slipway_domain::deployment::{DeploymentRecord, DeploymentRef, ReleaseDigests
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::MAX_BUNDLE_BYTES;
 use slipway_domain::release::{
-    MANIFEST_VERSION, Manifest, artifact_key, bundle_key, manifest_key, possession_key, template_key,
+    MANIFEST_VERSION, MAX_MANIFEST_BYTES, Manifest, artifact_key, bundle_key, manifest_key, possession_key,
+    template_key,
 };
 use slipway_handler::{Done, Failure};
 use slipway_packaging::{Application, PackagingError, Plan, Release};
 use slipway_template::{MAX_TEMPLATE_BYTES, S3Object};
-
-/// The most bytes that a manifest may have.
-const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What the function works with.
 pub(crate) struct Package {

@@ -153,15 +153,16 @@ impl Settle {
         Ok(self.store.deployment(&admission.environment, &id).await?)
     }
 
-    /// Takes away what a failed deployment leaves behind: its question to people, and a change set that was not executed. The
+    /// Takes away what a failed deployment leaves behind: its question to people, and its change set. The
     /// empty stack that the change set made goes only while nobody else is at work on the environment.
     async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
             self.void(approval).await?;
         }
-        let Some(change_set) = record.change_set.as_ref().filter(|_| record.operation.is_none()) else { return Ok(()) };
+        // One that was executed is gone; one whose execution CloudFormation refused is not.
+        let Some(change_set) = &record.change_set else { return Ok(()) };
         let Deployment { environment, id, .. } = &record.deployment;
-        let alone = matches!(self.store.take_lease(environment, id, now).await?, Taking::Ours(_));
+        let alone = matches!(self.store.take_lease(environment, id, None, now).await?, Taking::Ours(_));
         let discarded = match self.targets.stack(&record.deployment, Purpose::Discard).await {
             Ok(stack) if alone => stack.discard(&record.deployment, change_set).await,
             Ok(stack) => stack.delete_change_set(&change_set.arn).await,

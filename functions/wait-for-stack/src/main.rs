@@ -1,5 +1,6 @@
 //! `wait-for-stack`: one look at a change set that is being made, or at a stack that is being changed or deleted.
 
+mod place;
 mod wait_for_stack;
 
 use slipway_aws::bucket::Bucket;

@@ -1,21 +1,23 @@
 //! One look. The state machine waits between two of them for as long as this one says.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
-use slipway_aws::target::{Stack, Targets};
+use slipway_aws::target::{ChangeSetDescription, Stack, Targets};
 use slipway_domain::ErrorName;
-use slipway_domain::cause::{of_operation, root_cause};
+use slipway_domain::cause::{Cause, FailedChild, StackEvents, of_operation, root_cause};
+use slipway_domain::change_set::{self, Making};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::session_policy::Purpose;
-use slipway_domain::stack_status::{Progress, StackStatus};
-use slipway_domain::waiting::next_wait;
+use slipway_domain::stack_change::{self, SKEW, StackError, Standing};
 use slipway_handler::{Failure, Polled};
 
-/// How far CloudFormation's clock may be behind ours: events from that long before our call still count.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
+use crate::place;
+
+/// The most stacks whose events are read for the cause of a failure.
+const MOST_STACKS: usize = 20;
 
 /// What the function works with.
 pub(crate) struct WaitForStack {
@@ -73,134 +75,96 @@ impl WaitForStack {
         stack: &Stack,
         now: Timestamp,
     ) -> Result<Polled<State>, Failure> {
-        let stale = |why: String| Failure::new(ErrorName::ChangeSetStale, why);
-        let Some(change_set) = &record.change_set else {
+        let Some(made) = &record.change_set else {
             return Err(Failure::new(ErrorName::Internal, "the change set was not made yet"));
         };
-        let described = stack.describe_change_set(&change_set.arn).await?;
-        let described = described.ok_or_else(|| stale("somebody deleted the change set".into()))?;
-        let reason = described.reason.as_deref().unwrap_or("CloudFormation gives no reason");
-        match described.status.as_str() {
-            "CREATE_PENDING" | "CREATE_IN_PROGRESS" => {
-                let elapsed =
-                    within_limit(&record.deployment, change_set.made_at, now, ErrorName::ChangeSetFailed, || {
-                        format!("the change set is still {} ({reason})", described.status)
-                    })?;
-                Ok(Polled { state: State::Pending, wait: next_wait(elapsed, None) })
-            }
-            "CREATE_COMPLETE" => {
-                let Deployment { environment, id, .. } = &record.deployment;
-                self.bucket.put_json(&review_key(environment, id), &described.review).await?;
-                let binding = described.binding(record);
-                slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
-                Ok(Polled { state: State::Ready, wait: 0 })
-            }
-            "FAILED" if says_empty(reason) => Ok(Polled { state: State::NoChanges, wait: 0 }),
-            "FAILED" => Err(Failure::new(ErrorName::ChangeSetFailed, format!("CloudFormation says: {reason}"))),
-            other => Err(stale(format!("the change set is {other}"))),
+        let described = stack.describe_change_set(&made.arn).await?;
+        let seen = described.as_ref().map(ChangeSetDescription::seen);
+        let making = change_set::making(&record.deployment, made, seen, now)?;
+        if let (Making::Ready, Some(described)) = (making, &described) {
+            let Deployment { environment, id, .. } = &record.deployment;
+            self.bucket.put_json(&review_key(environment, id), &described.review).await?;
+            let binding = described.binding(record);
+            slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
         }
+        Ok(match making {
+            Making::Pending(wait) => Polled { state: State::Pending, wait },
+            Making::Ready => Polled { state: State::Ready, wait: 0 },
+            Making::NoChanges => Polled { state: State::NoChanges, wait: 0 },
+        })
     }
 
     async fn stack(&self, record: &DeploymentRecord, stack: &Stack, now: Timestamp) -> Result<Polled<State>, Failure> {
         let Some(mark) = &record.operation else {
             return Err(Failure::new(ErrorName::Internal, "nothing was done to the stack yet"));
         };
-        let Deployment { environment, id, stack_name, .. } = &record.deployment;
-        let Some(described) = stack.describe(Some(&mark.stack_id)).await? else {
-            return match mark.what {
-                Operation::Delete => Ok(Polled { state: State::Done, wait: 0 }),
-                Operation::Execute => {
-                    let message =
-                        format!("the stack {stack_name} is gone: its first create failed, or somebody deleted it");
-                    Err(Failure::new(ErrorName::StackFailed, message))
-                }
-            };
+        let deployment = &record.deployment;
+        let Deployment { environment, id, .. } = deployment;
+        let described = stack.describe(Some(&mark.stack_id)).await?;
+        let status = described.as_ref().map(|described| described.status.as_str());
+        let token = id.request_token(mark.what);
+        let events = match status {
+            Some(_) => of_operation(&stack.events(&mark.stack_id, mark.began_at - SKEW).await?, &token),
+            None => Vec::new(),
         };
-        let status = StackStatus::parse(&described.status)?;
-        let events = stack.events(&mark.stack_id, mark.began_at - SKEW).await?;
-        let events = of_operation(&events, &id.request_token(mark.what));
-        if events.len() != record.events {
-            self.bucket.put_json(&events_key(environment, id), &events).await?;
-        }
-        slipway_handler::note(&self.store, record, |record| {
-            record.events = events.len();
-            record.stack_status = Some(described.status.clone());
-        })
-        .await?;
-        let progress = match mark.what {
-            Operation::Execute => status.deploying(),
-            Operation::Delete => status.deleting(),
-        };
-        match progress {
-            // A stack's id is never used again: deleted is deleted, whoever began it.
-            Progress::Succeeded if mark.what == Operation::Delete => Ok(Polled { state: State::Done, wait: 0 }),
-            // The status may still be the one of before: it is ours only once CloudFormation tells events of our call.
-            Progress::Succeeded if !events.is_empty() => Ok(Polled { state: State::Done, wait: 0 }),
-            Progress::Failed if !events.is_empty() => {
-                let message = match root_cause(&events) {
-                    Some(event) => format!(
-                        "the stack {stack_name} is {status}: {} {} ({}): {}",
-                        event.logical_id,
-                        event.status,
-                        event.resource_type,
-                        event.reason.as_deref().unwrap_or("CloudFormation gives no reason")
-                    ),
-                    None => format!("the stack {stack_name} is {status}; CloudFormation tells no failed resource"),
-                };
-                Err(Failure::new(ErrorName::StackFailed, message))
+        if status.is_some() {
+            if events.len() != record.events {
+                self.bucket.put_json(&events_key(environment, id), &events).await?;
             }
-            Progress::Running | Progress::Succeeded | Progress::Failed => {
-                let elapsed = within_limit(&record.deployment, mark.began_at, now, ErrorName::StackTimedOut, || {
-                    format!("the stack {stack_name} is still {status}")
-                })?;
-                let expected = match mark.what {
-                    Operation::Execute => {
-                        self.store.environment(environment).await?.and_then(|known| known.last_seconds)
-                    }
-                    Operation::Delete => None,
+            slipway_handler::note(&self.store, record, |record| {
+                record.events = events.len();
+                record.stack_status = status.map(str::to_owned);
+            })
+            .await?;
+        }
+        let expected = match mark.what {
+            Operation::Execute => self.store.environment(environment).await?.and_then(|known| known.last_seconds),
+            Operation::Delete => None,
+        };
+        match stack_change::look(deployment, mark, status, &events, expected, now)? {
+            Standing::Running(wait) => Ok(Polled { state: State::Pending, wait }),
+            Standing::Done => Ok(Polled { state: State::Done, wait: 0 }),
+            Standing::Failed(status) => {
+                let stacks = with_children(stack, StackEvents { path: Vec::new(), events }, &token).await?;
+                let cause = match root_cause(&stacks) {
+                    Some(cause) => Some(Box::new(self.placed(deployment, cause).await)),
+                    None => None,
                 };
-                Ok(Polled { state: State::Pending, wait: next_wait(elapsed, expected) })
+                Err(StackError::Failed { stack: deployment.stack_name.clone(), status, cause }.into())
             }
         }
     }
-}
 
-/// How many seconds have gone by since `began_at`, if the deployment may still take longer.
-fn within_limit(
-    deployment: &Deployment,
-    began_at: Timestamp,
-    now: Timestamp,
-    name: ErrorName,
-    what: impl Fn() -> String,
-) -> Result<u32, Failure> {
-    let elapsed = now.duration_since(began_at);
-    if elapsed > deployment.timeout.duration() {
-        let limit = deployment.timeout;
-        return Err(Failure::new(name, format!("{} after {limit}, the stage's time limit", what())));
+    /// Finds the resource of `cause` in its template. That is worth a look, not a failure of its own.
+    async fn placed(&self, deployment: &Deployment, cause: Cause) -> Cause {
+        let Some(launch) = &deployment.launch else { return cause };
+        let place = match place::find(&self.bucket, &launch.bundle, &cause).await {
+            Ok(place) => place,
+            Err(failure) => {
+                tracing::warn!(error = %failure.name, message = failure.message, "the resource's line is not known");
+                None
+            }
+        };
+        Cause { place, ..cause }
     }
-    Ok(u32::try_from(elapsed.as_secs().max(0)).unwrap_or(u32::MAX))
 }
 
-/// CloudFormation has no status for "nothing to change", only these words
-/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html> does not list them; they are
-/// what its own command line looks for).
-fn says_empty(reason: &str) -> bool {
-    reason.contains("The submitted information didn't contain changes")
-        || reason.contains("No updates are to be performed")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::says_empty;
-
-    #[test]
-    fn only_the_two_sentences_are_empty() {
-        assert!(says_empty(
-            "The submitted information didn't contain changes. Submit different information to create a change set."
-        ));
-        assert!(says_empty("No updates are to be performed."));
-        assert!(!says_empty(
-            "Transform AWS::Serverless-2016-10-31 failed with: Invalid Serverless Application Specification document."
-        ));
+/// The events of `root`, and of the nested stacks that failed in it.
+async fn with_children(stack: &Stack, root: StackEvents, token: &str) -> Result<Vec<StackEvents>, Failure> {
+    let mut stacks = vec![root];
+    let mut next = 0;
+    while let Some(parent) = stacks.get(next) {
+        next += 1;
+        for FailedChild { path, stack_id, since } in parent.failed_children() {
+            if stacks.len() == MOST_STACKS {
+                return Ok(stacks);
+            }
+            let all = stack.events(&stack_id, since).await?;
+            let ours = of_operation(&all, token);
+            // A nested stack's events need not carry its parent's token.
+            let events = if ours.is_empty() { all.into_iter().rev().collect() } else { ours };
+            stacks.push(StackEvents { path, events });
+        }
     }
+    Ok(stacks)
 }

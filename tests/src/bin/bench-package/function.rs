@@ -145,6 +145,7 @@ impl Bench<'_> {
             }),
             approval: None,
             timeout: Span::days(1),
+            stack_rules: Default::default(),
             requester: None,
             execution_arn: environment.to_owned(),
             admission: bundle.clone(),
@@ -152,7 +153,7 @@ impl Bench<'_> {
         };
         let row = |_: Option<&DeploymentRecord>| Ok::<_, Infallible>(DeploymentRecord::new(deployment.clone()));
         self.store.update_deployment(&key, &id, row).await?;
-        match self.store.take_lease(&key, &id, now).await? {
+        match self.store.take_lease(&key, &id, None, now).await? {
             Taking::Ours(lease) => Ok(DeploymentRef { environment: key, id, fence: lease.fence }),
             Taking::Held { owner, .. } => Err(format!("{owner} has the lease").into()),
         }

@@ -1,0 +1,100 @@
+//! Where the execution of a change set, or a deletion, stands: what one look at the stack says.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cause::{Cause, StackEvent};
+use crate::deployment::{Deployment, Operation, OperationMark};
+use crate::names::StackName;
+use crate::stack_status::{Progress, StackStatus, UnknownStatus};
+use crate::stages::Span;
+use crate::waiting::next_wait;
+
+/// How far CloudFormation's clock may be behind ours: events from that long before our call still count.
+pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It goes on: look again after so many seconds.
+    Running(u32),
+    /// It ended as asked.
+    Done,
+    /// It ended otherwise; the events say why.
+    Failed(StackStatus),
+}
+
+/// Why an operation did not end as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StackError {
+    /// CloudFormation says a word of the future.
+    #[error(transparent)]
+    Unknown(#[from] UnknownStatus),
+    /// The stack was there, and is not any more.
+    #[error("the stack {0} is gone: its first create failed, or somebody deleted it")]
+    Gone(StackName),
+    /// It takes longer than a deployment may.
+    #[error("the stack {stack} is still {status} after {limit}, the stage's time limit")]
+    TimedOut {
+        /// Which.
+        stack: StackName,
+        /// Its status.
+        status: StackStatus,
+        /// The limit.
+        limit: Span,
+    },
+    /// It failed.
+    #[error("the stack {stack} is {status}: {}", why(.cause.as_deref()))]
+    Failed {
+        /// Which.
+        stack: StackName,
+        /// Its status.
+        status: StackStatus,
+        /// Why.
+        cause: Option<Box<Cause>>,
+    },
+}
+
+fn why(cause: Option<&Cause>) -> String {
+    cause.map_or_else(|| "CloudFormation tells no failed resource".to_owned(), ToString::to_string)
+}
+
+/// Where the operation `mark` of `deployment` stands at `now`. `status` is the stack's, by its id, or nothing when there is no
+/// such stack; `events` are those that carry the operation's token; `expected` is how many seconds it took the last time.
+///
+/// # Errors
+/// [`StackError`].
+pub fn look(
+    deployment: &Deployment,
+    mark: &OperationMark,
+    status: Option<&str>,
+    events: &[StackEvent],
+    expected: Option<u32>,
+    now: Timestamp,
+) -> Result<Standing, StackError> {
+    let stack = || deployment.stack_name.clone();
+    let Some(status) = status else {
+        return match mark.what {
+            Operation::Delete => Ok(Standing::Done),
+            Operation::Execute => Err(StackError::Gone(stack())),
+        };
+    };
+    let status = StackStatus::parse(status)?;
+    let progress = match mark.what {
+        Operation::Execute => status.deploying(),
+        Operation::Delete => status.deleting(),
+    };
+    match progress {
+        // A stack's id is never used again: deleted is deleted, whoever began it.
+        Progress::Succeeded if mark.what == Operation::Delete => Ok(Standing::Done),
+        // The status may still be the one of before: it is ours only once CloudFormation tells events of our call.
+        Progress::Succeeded if !events.is_empty() => Ok(Standing::Done),
+        Progress::Failed if !events.is_empty() => Ok(Standing::Failed(status)),
+        Progress::Running | Progress::Succeeded | Progress::Failed => {
+            let elapsed = now.duration_since(mark.began_at);
+            if elapsed > deployment.timeout.duration() {
+                return Err(StackError::TimedOut { stack: stack(), status, limit: deployment.timeout });
+            }
+            Ok(Standing::Running(next_wait(u32::try_from(elapsed.as_secs().max(0)).unwrap_or(u32::MAX), expected)))
+        }
+    }
+}
