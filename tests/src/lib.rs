@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 use slipway_bundle::{Folder, Limits};
 use slipway_domain::admission::MAX_ATTEMPT;
 use slipway_domain::deployment::{Launch, execution_name};
+use slipway_domain::lease::Holder;
 use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, ExecutionInput, On, Request, Status, StatusRequest, TeardownRequest,
+    Admitted, Ask, DeployRequest, ExecutionInput, On, Request, RollbackRequest, Status, StatusRequest, TeardownRequest,
+    UnlockRequest, Unlocked,
 };
 use slipway_domain::stages::Capability;
 use slipway_local::control_plane::{self, ControlPlane};
@@ -270,6 +272,22 @@ impl World {
         self.end(&arn).await
     }
 
+    /// Launches again what was live before, to the end.
+    pub async fn rollback(&self, job: &NewsJob, on: &On) -> Ended {
+        let request = RollbackRequest { on: on.clone(), job: job.name.clone() };
+        let admitted = self.ask(&self.token(job), Ask::Rollback(request)).await.unwrap();
+        let arn = self.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
+        self.end(&arn).await
+    }
+
+    /// Asks who holds an environment, or takes it away from them.
+    pub async fn unlock(&self, job: &NewsJob, on: &On, force: bool) -> Unlocked {
+        let reason = force.then(|| "it is needed".to_owned());
+        let request = UnlockRequest { on: on.clone(), force, reason };
+        let unlocked = self.ask(&self.token(job), Ask::Unlock(request)).await.unwrap();
+        serde_json::from_value(unlocked).unwrap()
+    }
+
     /// Waits for an execution's end.
     pub async fn end(&self, arn: &str) -> Ended {
         let began = Instant::now();
@@ -311,6 +329,13 @@ impl World {
         link(&status).unwrap()
     }
 
+    /// Waits until the last deployment of an environment is told that it waits for another one: for which.
+    pub async fn told_to_wait(&self, job: &NewsJob, on: &On) -> Holder {
+        let holder = |status: &Status| status.deployment.as_ref().and_then(|deployment| deployment.waits_for.clone());
+        let status = self.until(job, on, |status| holder(status).is_some()).await;
+        holder(&status).unwrap()
+    }
+
     async fn until(&self, job: &NewsJob, on: &On, wanted: impl Fn(&Status) -> bool) -> Status {
         let began = Instant::now();
         loop {
@@ -331,6 +356,16 @@ impl World {
         let request = request.key("pk", AttributeValue::S(partition)).key("sk", AttributeValue::S(sort.to_owned()));
         let item = request.consistent_read(true).send().await.unwrap().item?;
         Some(plain(&item["row"]))
+    }
+
+    /// Writes a row of an environment of project 101 behind Slipway's back.
+    pub async fn put_row(&self, on: &On, sort: &str, row: &Value) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let On { application, stage, environment } = on;
+        let partition = format!("ENV#101#{application}#{stage}#{environment}");
+        let request = self.dynamodb.put_item().table_name(self.control_plane.output("TableName"));
+        let request = request.item("pk", A::S(partition)).item("sk", A::S(sort.to_owned()));
+        request.item("version", A::N("1".into())).item("row", attribute(row)).send().await.unwrap();
     }
 
     /// The question behind an approval's link, as it is stored.

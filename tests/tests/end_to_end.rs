@@ -13,7 +13,8 @@ use slipway_domain::admission::Admission;
 use slipway_domain::deployment::Ending;
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::names::{Digest, EnvironmentKey, ProjectId};
-use slipway_domain::protocol::{Ask, TeardownRequest};
+use slipway_domain::protocol::{Ask, On, RollbackRequest, TeardownRequest};
+use slipway_local::job::NewsJob;
 use slipway_local::{DEV, PROD, STAGING, inspect, job as jobs};
 use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, with_parameter};
 
@@ -150,6 +151,7 @@ fn after_a_failure_the_job_deploys_anew() {
         let failed = world.deploy(&job, &on, &failing(&name)).await;
         assert_eq!((failed.status.as_str(), failed.error.as_str()), ("FAILED", "StackFailed"), "{failed:?}");
         assert!(failed.cause.contains("Second") && failed.cause.contains("already exists"), "{failed:?}");
+        assert!(failed.cause.contains("template.yaml:5"), "the line of the resource: {failed:?}");
         let status = world.status(&job, &on).await.unwrap();
         assert_eq!(status.state, EnvironmentState::Failed);
         assert!(status.deployment.unwrap().outcome.unwrap().message.unwrap().contains("Second"));
@@ -274,6 +276,83 @@ fn the_newer_pipeline_supersedes_one_that_waits_for_a_person() {
         late.name = "late".into();
         let ended = world.deploy(&late, &on, &tiny("late")).await;
         assert_eq!(ended.error, "Superseded", "{ended:?}");
+    });
+}
+
+#[test]
+fn a_rollback_brings_back_what_was_live() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/back"));
+        let (older, newer) = (job("deploy-dev", "feature"), job("deploy-dev", "feature"));
+        green(&world.deploy(&older, &on, &tiny("first")).await);
+        let refused = world.ask(&world.token(&older), rollback(&older, &on)).await.unwrap_err();
+        assert_eq!(refused.name, "NotFound", "{refused:?}");
+        let first = world.status(&older, &on).await.unwrap().release;
+        green(&world.deploy(&newer, &on, &tiny("second")).await);
+        let second = world.status(&newer, &on).await.unwrap().release;
+        assert_ne!(first, second);
+        // A person who plays a job of the older pipeline means it.
+        green(&world.rollback(&NewsJob { name: "back".into(), ..older.clone() }, &on).await);
+        assert_eq!(world.status(&older, &on).await.unwrap().release, first);
+        // An older pipeline's own deployment still does not, and a second rollback goes forth again.
+        let late = world.deploy(&NewsJob { name: "late".into(), ..older.clone() }, &on, &tiny("late")).await;
+        assert_eq!(late.error, "Superseded", "{late:?}");
+        green(&world.rollback(&NewsJob { name: "forth".into(), ..newer.clone() }, &on).await);
+        assert_eq!(world.status(&newer, &on).await.unwrap().release, second);
+    });
+}
+
+fn rollback(job: &NewsJob, on: &On) -> Ask {
+    Ask::Rollback(RollbackRequest { on: on.clone(), job: job.name.clone() })
+}
+
+#[test]
+fn who_waits_for_an_environment_is_told_who_holds_it_and_may_take_it() {
+    in_world(|world| async move {
+        // A deployment that runs: it waits for a person.
+        let (holder, held) = (job("create-change", "main"), on("prod", &named("holder")));
+        let running = world.begin(&holder, &held, &tiny("holder")).await;
+        world.asked(&holder, &held).await;
+        let id = world.status(&holder, &held).await.unwrap().deployment.unwrap().id;
+        let row = world.row(&held, &format!("DEPLOY#{id}")).await.unwrap();
+        // The same one, as the holder of another environment.
+        let (waiter, on) = (job("deploy-dev", "feature"), on("dev", &named("review/held")));
+        let lease = |until: &str| json!({"owner": id, "until": until, "fence": 7});
+        world.put_row(&on, &format!("DEPLOY#{id}"), &row).await;
+        world.put_row(&on, "LEASE", &lease("2100-01-01T00:00:00Z")).await;
+        let waiting = world.begin(&waiter, &on, &tiny("held")).await;
+        let told = world.told_to_wait(&waiter, &on).await;
+        assert_eq!((&told.deployment, told.user_login.as_deref()), (&id, Some("dana")), "{told}");
+        assert!(told.doing.contains("decision"), "{told}");
+        let seen = world.unlock(&waiter, &on, false).await;
+        assert_eq!((seen.holder.map(|holder| holder.deployment), seen.unlocked), (Some(id.clone()), false));
+        assert!(world.unlock(&waiter, &on, true).await.unlocked);
+        green(&world.end(&waiting).await);
+        let audit = world.row(&on, "AUDIT#000000000001").await.unwrap();
+        assert_eq!((audit["by"]["user_login"].as_str(), audit["reason"].as_str()), (Some("dana"), Some("it is needed")));
+        assert_eq!(audit["act"]["unlocked"]["fence"], 7);
+        assert!(!world.unlock(&waiter, &on, true).await.unlocked, "it is free");
+
+        // The lease of an execution that ended is nobody's, however long it would last.
+        world.machines.stop_execution().execution_arn(&running).send().await.unwrap();
+        world.settled(&holder, &held).await;
+        world.put_row(&on, "LEASE", &lease("2100-01-01T00:00:00Z")).await;
+        green(&world.deploy(&job("deploy-dev", "feature"), &on, &tiny("taken over")).await);
+        assert!(world.lease_is_free(&on).await);
+    });
+}
+
+#[test]
+fn a_live_protected_stack_is_protected() {
+    in_world(|world| async move {
+        let (job, on) = (job("deploy", "main"), on("staging", &named("protected")));
+        green(&world.deploy(&job, &on, &tiny("protected")).await);
+        let name = world.status(&job, &on).await.unwrap().stack_name.to_string();
+        let client = world.cloudformation(STAGING);
+        let found = client.describe_stacks().stack_name(&name).send().await.unwrap();
+        assert_eq!(found.stacks()[0].enable_termination_protection(), Some(true));
+        let policy = client.get_stack_policy().stack_name(&name).send().await.unwrap();
+        assert!(policy.stack_policy_body().is_some_and(|body| body.contains("Update:*")), "{policy:?}");
     });
 }
 

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
 use slipway_domain::names::Digest;
-use slipway_domain::protocol::{Ask, On, Status, TeardownRequest};
+use slipway_domain::protocol::{Ask, On, Status, TeardownRequest, UnlockRequest};
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, PROD, STAGING, TOOLING, inspect, workspace_root};
-use slipway_tests::{World, bundle, in_world, job, launch, on, tiny, unique};
+use slipway_tests::{World, bundle, failing, in_world, job, launch, on, tiny, unique};
 
 /// What has to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +71,16 @@ enum Scenario {
     CommandDeploys,
     /// `slipway teardown`, as a job.
     CommandTearsDown,
+    /// An environment's lease is taken away.
+    Unlocks,
+    /// The lease of a deployment that ended is taken over.
+    TakesOver,
+    /// The lease of a teardown that ended is taken over.
+    TakesOverTeardown,
+    /// A failure names the line of the resource in the application's template.
+    NamesLine,
+    /// The same in a nested stack's.
+    NamesNestedLine,
     /// An application whose roles have the boundary answers.
     ApplicationAnswers,
 }
@@ -221,6 +231,11 @@ const CASES: &[Case] = &[
     case("SharedServiceRole", "ExecuteChangeSets", "", S::Deploys, "cloudformation:ExecuteChangeSet"),
     case("SharedServiceRole", "DiscardChangeSets", "", S::ChangesNothing, "cloudformation:DeleteChangeSet"),
     case("SharedServiceRole", "ReadReleases", "releases/", S::Deploys, "S3 error: Access Denied"),
+    case("slipway-api", "BreakLeases", "", S::Unlocks, PUT),
+    case("slipway-begin", "LookAtHolders", "-deploy", S::TakesOver, "states:DescribeExecution"),
+    case("slipway-begin", "LookAtHolders", "-teardown", S::TakesOverTeardown, "states:DescribeExecution"),
+    case("slipway-wait-for-stack", "ReadTemplates", "releases/", S::NamesLine, "no line"),
+    case("slipway-wait-for-stack", "ReadTemplates", "artifacts/", S::NamesNestedLine, "no line"),
     case("SharedServiceRole", "DeleteStacks", "", S::TearsDown, "cloudformation:DeleteStack"),
     case("SharedServiceRole", "ProtectStacks", "cloudformation:UpdateTerminationProtection", S::DeploysToStaging, "cloudformation:UpdateTerminationProtection"),
     case("SharedServiceRole", "ProtectStacks", "cloudformation:SetStackPolicy", S::DeploysToStaging, "cloudformation:SetStackPolicy"),
@@ -587,6 +602,24 @@ fn with_artifact() -> (Digest, Vec<u8>) {
     (Digest::new(tree.listing().digest().as_str()).unwrap(), zip)
 }
 
+/// A template with a nested stack of `child`, as a bundle.
+fn nesting(child: &str) -> (Digest, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("child.yaml"), child).unwrap();
+    let template =
+        "Resources:\n  Child: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: child.yaml}}\n".as_bytes();
+    let folder = Folder::open(folder.path(), &Limits::default()).unwrap();
+    let tree = folder.tree(&["child.yaml".to_owned()], Some(template)).unwrap();
+    let mut zip = Vec::new();
+    tree.write_zip(&mut zip).unwrap();
+    (Digest::new(tree.listing().digest().as_str()).unwrap(), zip)
+}
+
+/// A lease that `owner` has for long.
+fn lease_of(owner: &Value) -> Value {
+    json!({"owner": owner, "until": "2100-01-01T00:00:00Z", "fence": 7})
+}
+
 fn refused(refused: slipway_tests::Refused) -> String {
     format!("{}: {}", refused.name, refused.message)
 }
@@ -774,6 +807,35 @@ impl Runner {
                 self.rights.take(removals).await;
                 self.command(&job("stop", "feature"), &fresh("dev"), "teardown").await
             }
+            S::Unlocks => {
+                let on = fresh("dev");
+                self.world.put_row(&on, "LEASE", &lease_of(&json!("01a20632-4446-7cc2-a162-1ba210a234b5"))).await;
+                self.rights.take(removals).await;
+                let request = UnlockRequest { on, force: true, reason: None };
+                let unlocked = world.ask(&world.token(&feature()), Ask::Unlock(request)).await.map_err(refused)?;
+                check(unlocked["unlocked"] == true, || unlocked.to_string())
+            }
+            S::TakesOver | S::TakesOverTeardown => {
+                let (owner, on) = (feature(), fresh("dev"));
+                match scenario {
+                    S::TakesOver => self.tiny(&owner, &on).await?,
+                    _ => self.teardown(&job("stop", "feature"), &on).await?,
+                }
+                let ended = &world.row(&on, "META").await.unwrap()["deployment"];
+                world.put_row(&on, "LEASE", &lease_of(ended)).await;
+                self.rights.take(removals).await;
+                self.tiny(&feature(), &on).await
+            }
+            S::NamesLine => {
+                self.rights.take(removals).await;
+                let (digest, zip) = bundle(&failing(&format!("/line/{}", unique())));
+                self.names_line(digest, zip, "(AWS::SSM::Parameter, template.yaml:5)").await
+            }
+            S::NamesNestedLine => {
+                self.rights.take(removals).await;
+                let (digest, zip) = nesting(&failing(&format!("/line/{}", unique())));
+                self.names_line(digest, zip, "(AWS::SSM::Parameter, child.yaml:5)").await
+            }
             S::ApplicationAnswers => {
                 let url = self.news().await?;
                 self.rights.take(removals).await;
@@ -801,6 +863,12 @@ impl Runner {
     async fn deploy(&self, job: &NewsJob, on: &On, launch: Launch, zip: Vec<u8>) -> Worked {
         let arn = self.start(job, on, launch, zip).await?;
         self.end(&arn).await
+    }
+
+    async fn names_line(&self, digest: Digest, zip: Vec<u8>, line: &str) -> Worked {
+        let arn = self.start(&feature(), &fresh("dev"), launch(&digest), zip).await?;
+        let ended = self.world.end(&arn).await;
+        check(ended.error == "StackFailed" && ended.cause.contains(line), || format!("no line: {ended:?}"))
     }
 
     async fn tiny(&self, job: &NewsJob, on: &On) -> Worked {

@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use slipway_domain::audit::AuditEntry;
 use slipway_domain::admission::{Admission, AdmissionError};
 use slipway_domain::approval::Approval;
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
@@ -67,6 +68,15 @@ impl Key {
 
     fn lease(environment: &EnvironmentKey) -> Self {
         Self::in_environment(environment, "LEASE")
+    }
+
+    /// The number of the environment's last audit row.
+    fn last_audit(environment: &EnvironmentKey) -> Self {
+        Self::in_environment(environment, "AUDIT")
+    }
+
+    fn audit(environment: &EnvironmentKey, number: u64) -> Self {
+        Self::in_environment(environment, format!("AUDIT#{number:012}"))
     }
 
     fn deployment(environment: &EnvironmentKey, id: &DeploymentId) -> Self {
@@ -315,6 +325,46 @@ impl Store {
             },
         );
         infallible(taken.await)
+    }
+
+    /// Takes the environment's lease away from whoever holds it with the fence `fence`. Whether there was anything to take.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn break_lease(
+        &self,
+        environment: &EnvironmentKey,
+        fence: u64,
+        now: Timestamp,
+    ) -> Result<bool, AwsError> {
+        let broken = self.update(
+            &Key::lease(environment),
+            |_| HashMap::new(),
+            |current: Option<&Lease>| {
+                // Somebody else's since: that is another one than was looked at.
+                let next = lease::break_open(current.filter(|lease| lease.fence == fence), now);
+                let broken = next.is_some();
+                Ok::<_, Infallible>((next, broken))
+            },
+        );
+        infallible(broken.await)
+    }
+
+    /// Adds a row to what is recorded of the environment.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn record_act(&self, environment: &EnvironmentKey, entry: &AuditEntry) -> Result<(), AwsError> {
+        let number = self.update(
+            &Key::last_audit(environment),
+            |_| HashMap::new(),
+            |last: Option<&u64>| {
+                let number = last.copied().unwrap_or(0) + 1;
+                Ok::<_, Infallible>((Some(number), number))
+            },
+        );
+        let number = infallible(number.await)?;
+        self.write(&Key::audit(environment, number), entry, None, HashMap::new()).await
     }
 
     /// Checks that the lease still is the deployment's, and renews it.

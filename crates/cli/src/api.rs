@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, MAX_REQUEST_BYTES, On, Request, Status, StatusRequest, TeardownRequest,
+    Admitted, Ask, DeployRequest, MAX_REQUEST_BYTES, On, Request, RollbackRequest, Status, StatusRequest, TeardownRequest,
+    UnlockRequest, Unlocked,
 };
 
 use crate::aws::remote;
@@ -38,6 +39,16 @@ impl Api {
     /// Asks to tear down.
     pub(crate) async fn teardown(&self, request: TeardownRequest) -> Result<Admitted, CliError> {
         self.ask_patiently(Ask::Teardown(request)).await
+    }
+
+    /// Asks to launch again what was live before.
+    pub(crate) async fn rollback(&self, request: RollbackRequest) -> Result<Admitted, CliError> {
+        self.ask_patiently(Ask::Rollback(request)).await
+    }
+
+    /// Asks who holds an environment, or to take it away from them.
+    pub(crate) async fn unlock(&self, request: UnlockRequest) -> Result<Unlocked, CliError> {
+        self.ask_patiently(Ask::Unlock(request)).await
     }
 
     /// Asks how things stand, once: who follows asks again anyway.

@@ -57,6 +57,21 @@ environment variables win over it.")]
     /// Delete an environment with its stack
     #[command(after_help = "Example:\n  slipway teardown --stage dev --environment review/feature-x")]
     Teardown(Teardown),
+    /// Make live again what was live before, through the same review
+    #[command(after_help = "\
+Launches the release and the parameters of the deployment before the one that is live; said once more, it goes back again.
+
+Example:
+  slipway rollback --stage prod")]
+    Rollback(Rollback),
+    /// Show who holds an environment and, with --force, take it away from them
+    #[command(after_help = "\
+A deployment gives the environment back by itself, also when it fails or is stopped. Taken away by force, it is told so at its next
+step and ends there; CloudFormation goes on with what it was asked to do.
+
+Example:
+  slipway unlock --stage prod --force --reason 'its account is closed'")]
+    Unlock(Unlock),
     /// Show an environment and its last deployment
     #[command(after_help = "Example:\n  slipway status --stage prod --json")]
     Status(Status),
@@ -224,6 +239,38 @@ pub(crate) struct Teardown {
     /// Return once the teardown is started
     #[arg(long)]
     pub(crate) no_follow: bool,
+}
+
+/// `slipway rollback`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) following: Following,
+    /// The job's name: the same job of the same pipeline joins its own rollback (CI_JOB_NAME, default: manual)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Return once the rollback is started
+    #[arg(long, conflicts_with_all = ["until", "no_wait"])]
+    pub(crate) no_follow: bool,
+}
+
+/// `slipway unlock`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Unlock {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Take it away; without it, only show who holds it
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", requires = "force")]
+    pub(crate) reason: Option<String>,
 }
 
 /// `slipway status`

@@ -7,12 +7,14 @@ use serde::Serialize;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::Action;
 use slipway_domain::names::Digest;
-use slipway_domain::protocol::{Admitted, DeployRequest, On, Status, TeardownRequest};
+use slipway_domain::protocol::{
+    Admitted, DeployRequest, On, RollbackRequest, Status, TeardownRequest, UnlockRequest,
+};
 
 use crate::Again;
 use crate::api::Api;
 use crate::approve::{self, Decided, Decision};
-use crate::args::{Command, Connection, Decide, Deploy, Follow, Teardown, Where};
+use crate::args::{Command, Connection, Decide, Deploy, Follow, Rollback, Teardown, Unlock, Where};
 use crate::bundle::{self, Bundle};
 use crate::console::Console;
 use crate::dotenv::{self, Facts};
@@ -28,6 +30,8 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
     match command {
         Command::Deploy(flags) => deploy(flags, env, console, again).await,
         Command::Teardown(flags) => teardown(flags, env, console, again).await,
+        Command::Rollback(flags) => rollback(flags, env, console, again).await,
+        Command::Unlock(flags) => unlock(flags, env, console).await,
         Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Decision::Approve, env, console, again).await,
@@ -205,6 +209,38 @@ async fn teardown(flags: &Teardown, env: &Env, console: &Console, again: &Again)
     }
     let report = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
     finish(&report, Stop::End, console, None)
+}
+
+async fn rollback(flags: &Rollback, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    let job = settings::job(flags.job.as_ref(), env);
+    let admitted = session.api.rollback(RollbackRequest { on: session.on.clone(), job: job.clone() }).await?;
+    let running = start(&session, console, &admitted, &job, None).await?;
+    let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
+    if flags.no_follow {
+        return Ok(started(&session, console, &running, again));
+    }
+    let stop = settings::stop(&flags.following);
+    let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
+    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+}
+
+async fn unlock(flags: &Unlock, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    let request = UnlockRequest { on: session.on.clone(), force: flags.force, reason: flags.reason.clone() };
+    let found = session.api.unlock(request).await?;
+    let environment = &found.environment;
+    let holder = found.holder.as_ref().map_or_else(|| "somebody unknown".to_owned(), ToString::to_string);
+    console.line(&match (found.unlocked, &found.holder) {
+        (true, _) => format!("{environment} is free. It was held by {holder}."),
+        (false, Some(_)) if !flags.force => {
+            format!("{environment} is held by {holder}. To take it away: the same command with --force.")
+        }
+        (false, Some(_)) => format!("{environment} was given up by {holder} meanwhile."),
+        (false, None) => format!("{environment} is free: nobody holds it."),
+    });
+    console.document(&found);
+    Ok(0)
 }
 
 async fn follow_again(flags: &Follow, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::claims::JobClaims;
 use crate::deployment::{Action, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::names::{Digest, EnvironmentKey};
-use crate::protocol::{DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, TeardownRequest};
+use crate::approval::MAX_REASON_CHARS;
+use crate::protocol::{
+    DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RollbackRequest, TeardownRequest, UnlockRequest,
+};
 use crate::stages::{Refusal, Stages, StagesError};
 
 /// How long an admission may be used to start an execution.
@@ -30,6 +33,9 @@ pub struct Admission {
     pub requester: Option<Requester>,
     /// The job's name: it tells two jobs of one pipeline apart. Not a verified claim, and no right hangs on it.
     pub job: String,
+    /// Whether it launches again what was live before: then it comes first although its pipeline may be an old one.
+    #[serde(default)]
+    pub rollback: bool,
     /// When it was given.
     pub admitted_at: Timestamp,
     /// The deployment that it was last used for.
@@ -138,6 +144,7 @@ fn admission(
         launch,
         requester: Some(requester(claims)),
         job: job.to_owned(),
+        rollback: false,
         admitted_at: now,
         used_for: None,
     }
@@ -176,6 +183,37 @@ pub fn deploy(
     Ok(admission(claims, Action::Deploy, key(&request.on, claims), Some(launch), &request.job, now))
 }
 
+/// Decides whether the job behind `claims` may launch `previous` again on the environment of `request`: what it may deploy, it
+/// may roll back to.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn rollback(
+    request: &RollbackRequest,
+    previous: Launch,
+    claims: &JobClaims,
+    stages: &Stages,
+    now: Timestamp,
+) -> Result<Admission, AdmissionError> {
+    let RollbackRequest { on, job } = request.clone();
+    let launch = Launch { expires_in: None, ..previous };
+    let admission = deploy(&DeployRequest { on, job, bundle_bytes: 0, launch }, claims, stages, now)?;
+    Ok(Admission { rollback: true, ..admission })
+}
+
+/// Decides whether the job behind `claims` may take the lease of the environment of `request` away: whoever may deploy there
+/// may. Who asked, for the record.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn unlock(request: &UnlockRequest, claims: &JobClaims, stages: &Stages) -> Result<Requester, AdmissionError> {
+    let name = &request.on.stage;
+    stages.get(name)?.allows(name, claims)?;
+    let chars = request.reason.as_deref().map_or(0, |reason| reason.chars().count());
+    limit("reason", chars, MAX_REASON_CHARS)?;
+    Ok(requester(claims))
+}
+
 /// Decides whether the job behind `claims` may tear the environment down.
 ///
 /// # Errors
@@ -209,6 +247,7 @@ impl Admission {
             launch: None,
             requester: None,
             job,
+            rollback: false,
             admitted_at: now,
             used_for: None,
         }

@@ -176,6 +176,9 @@ pub struct Deployment {
     pub stack_name: StackName,
     /// What is launched; nothing in a teardown.
     pub launch: Option<Launch>,
+    /// Whether that was live before: then it comes first although its pipeline may be an old one.
+    #[serde(default)]
+    pub rollback: bool,
     /// Who has to approve, as the stage said when the deployment began.
     pub approval: Option<ApprovalPolicy>,
     /// How long it may take, without the time that people decide in.

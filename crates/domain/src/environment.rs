@@ -67,6 +67,12 @@ pub struct Environment {
     pub deployment: Option<DeploymentId>,
     /// The deployment that waits for a person.
     pub waiting: Option<Waiting>,
+    /// The deployment that made what is live.
+    #[serde(default)]
+    pub live: Option<DeploymentId>,
+    /// The one that made what was live before: what a rollback launches again.
+    #[serde(default)]
+    pub previous: Option<DeploymentId>,
     /// The release that is live.
     pub release: Option<Digest>,
     /// The commit that is live.
@@ -108,6 +114,8 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
             pipeline_id: 0,
             deployment: None,
             waiting: None,
+            live: None,
+            previous: None,
             release: None,
             commit: None,
             url: None,
@@ -117,7 +125,7 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
         },
     };
     superseded(&environment, deployment)?;
-    if deployment.action == Action::Deploy {
+    if deployment.action == Action::Deploy && !deployment.rollback {
         environment.pipeline_id = deployment.requester.as_ref().map_or(environment.pipeline_id, |r| r.pipeline_id);
     }
     environment.target = deployment.target.clone();
@@ -141,14 +149,18 @@ pub fn resume(current: Option<&Environment>, deployment: &Deployment) -> Result<
 
 fn superseded(environment: &Environment, deployment: &Deployment) -> Result<(), Superseded> {
     let newest = environment.pipeline_id;
+    let mine = deployment.requester.as_ref().map_or(0, |requester| requester.pipeline_id);
+    if deployment.rollback {
+        // A person asked for it, from whatever pipeline: only what began later comes before it. Ids sort by time.
+        let later = environment.deployment.as_ref().is_some_and(|last| *last > deployment.id);
+        return if later { Err(Superseded { mine, newest, environment: environment.key.clone() }) } else { Ok(()) };
+    }
     // A branch's stop job runs in the pipeline that created the environment, and an expired one has no pipeline: a teardown
     // is asked for by what is there, not by what is newest.
-    match deployment.requester.as_ref().map(|requester| requester.pipeline_id) {
-        Some(mine) if deployment.action == Action::Deploy && mine < newest => {
-            Err(Superseded { mine, newest, environment: environment.key.clone() })
-        }
-        _ => Ok(()),
+    if deployment.requester.is_some() && deployment.action == Action::Deploy && mine < newest {
+        return Err(Superseded { mine, newest, environment: environment.key.clone() });
     }
+    Ok(())
 }
 
 /// What the stack showed when its deployment ended.
@@ -174,6 +186,9 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
     match outcome.ending {
         Ending::Succeeded | Ending::NoChanges => {
             environment.state = EnvironmentState::Live;
+            if outcome.ending == Ending::Succeeded && environment.live.as_ref() != Some(&deployment.id) {
+                environment.previous = environment.live.replace(deployment.id.clone());
+            }
             if let Some(launch) = &deployment.launch {
                 environment.release = Some(launch.bundle.clone());
                 environment.expires_at = launch.expires_in.map(|span| outcome.ended_at + span.duration());
@@ -187,6 +202,8 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             environment.state = EnvironmentState::TornDown;
             // Nothing is there that an older pipeline could overwrite.
             environment.pipeline_id = 0;
+            environment.live = None;
+            environment.previous = None;
             environment.release = None;
             environment.commit = None;
             environment.url = None;
@@ -305,6 +322,7 @@ mod tests {
             approval: None,
             timeout: Span::days(1),
             stack_rules: crate::stages::StackRules::default(),
+            rollback: false,
             requester: Some(Requester {
                 user_id: 7,
                 user_login: "dana".into(),

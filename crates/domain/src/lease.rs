@@ -67,6 +67,14 @@ pub fn give_up(current: Option<&Lease>, me: &DeploymentId, now: Timestamp) -> Op
     })
 }
 
+/// Takes the lease away from whoever holds it: what to write, or nothing. Its owner is told so at its next step, and the next
+/// owner's fence is a larger one.
+#[must_use]
+pub fn break_open(current: Option<&Lease>, now: Timestamp) -> Option<Lease> {
+    let held = current.filter(|lease| lease.owner.is_some());
+    held.map(|lease| Lease { owner: None, until: now, fence: lease.fence })
+}
+
 /// The right to touch the environment was lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this deployment's lease (fence {mine}) is not the environment's any more (fence {current})")]
@@ -136,6 +144,17 @@ impl fmt::Display for Holder {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_lost_a_lease_by_force_is_told() {
+        let now = Timestamp::UNIX_EPOCH;
+        let lease = Lease { owner: Some(id(1)), until: now + LEASE, fence: 3 };
+        let broken = break_open(Some(&lease), now);
+        assert_eq!(hold(broken.as_ref(), &id(1), 3, now), Err(Lost { mine: 3, current: 3 }));
+        let taken = Lease { owner: Some(id(2)), until: now + LEASE, fence: 4 };
+        assert_eq!(take(broken.as_ref(), &id(2), None, now), Taking::Ours(taken));
+        assert_eq!(break_open(broken.as_ref(), now), None);
+    }
 
     #[test]
     fn a_dead_owner_holds_nothing() {

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod approval;
+pub mod audit;
 pub mod cause;
 pub mod change_set;
 pub mod claims;

@@ -40,6 +40,10 @@ pub enum Ask {
     Deploy(DeployRequest),
     /// To tear down: answered by [`Admitted`].
     Teardown(TeardownRequest),
+    /// To launch again what was live before: answered by [`Admitted`].
+    Rollback(RollbackRequest),
+    /// To take an environment's lease away from whoever holds it: answered by [`Unlocked`].
+    Unlock(UnlockRequest),
     /// How an environment, or one deployment on it, stands: answered by [`Status`].
     Status(StatusRequest),
 }
@@ -78,6 +82,40 @@ pub struct TeardownRequest {
     pub on: On,
     /// The job's name.
     pub job: String,
+}
+
+/// Asks to launch again what was live before the last deployment that changed something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// Where.
+    pub on: On,
+    /// The job's name.
+    pub job: String,
+}
+
+/// Asks to take a lease away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockRequest {
+    /// Which environment's.
+    pub on: On,
+    /// Whether to do it; otherwise it is only told who holds it.
+    pub force: bool,
+    /// Why, for the record: at most [`crate::approval::MAX_REASON_CHARS`] characters.
+    pub reason: Option<String>,
+}
+
+/// Who held a lease.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlocked {
+    /// The environment.
+    pub environment: EnvironmentKey,
+    /// Who holds, or held, it; nobody when it is free.
+    pub holder: Option<Holder>,
+    /// Whether it was taken away.
+    pub unlocked: bool,
 }
 
 /// Asks how things stand.

@@ -1,4 +1,4 @@
-//! The three questions of a job.
+//! The questions of a job.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,13 +8,15 @@ use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::{self, Admission};
 use slipway_domain::approval::link_id;
+use slipway_domain::audit::{Act, AuditEntry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
 use slipway_domain::deployment::DeploymentRecord;
+use slipway_domain::lease::Holder;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, Request, Status,
-    StatusRequest, TeardownRequest, Upload,
+    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, Request, RollbackRequest,
+    Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
@@ -42,6 +44,7 @@ pub(crate) struct Api {
 #[serde(untagged)]
 pub(crate) enum Answer {
     Admitted(Admitted),
+    Unlocked(Box<Unlocked>),
     Status(Box<Status>),
 }
 
@@ -61,6 +64,10 @@ impl Api {
         match request.ask {
             Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(Answer::Admitted),
             Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(Answer::Admitted),
+            Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(Answer::Admitted),
+            Ask::Unlock(unlock) => {
+                self.unlock(&unlock, &claims, now).await.map(|unlocked| Answer::Unlocked(Box::new(unlocked)))
+            }
             Ask::Status(status) => {
                 self.status(&status, &claims, now).await.map(|status| Answer::Status(Box::new(status)))
             }
@@ -107,9 +114,45 @@ impl Api {
         Ok(admitted(admission, claims, &self.teardown_machine, None))
     }
 
+    async fn rollback(
+        &self,
+        request: &RollbackRequest,
+        claims: &JobClaims,
+        now: Timestamp,
+    ) -> Result<Admitted, Failure> {
+        let key = key(&request.on, claims);
+        let nothing = || Failure::new(ErrorName::NotFound, format!("nothing was live on {key} before what is live now"));
+        let environment = self.store.environment(&key).await?.ok_or_else(nothing)?;
+        let previous = environment.previous.ok_or_else(nothing)?;
+        let record = self.store.deployment(&key, &previous).await?.ok_or_else(nothing)?;
+        let launch = record.deployment.launch.ok_or_else(nothing)?;
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let admission = admission::rollback(request, launch, claims, &stages, now)?;
+        let admission = self.store.admit(&admission).await?;
+        Ok(admitted(admission, claims, &self.deploy_machine, None))
+    }
+
+    async fn unlock(&self, request: &UnlockRequest, claims: &JobClaims, now: Timestamp) -> Result<Unlocked, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let by = admission::unlock(request, claims, &stages)?;
+        let environment = key(&request.on, claims);
+        let lease = self.store.lease(&environment).await?;
+        let Some((owner, fence)) = lease.and_then(|lease| Some((lease.owner?, lease.fence))) else {
+            return Ok(Unlocked { environment, holder: None, unlocked: false });
+        };
+        let holder = self.store.deployment(&environment, &owner).await?.as_ref().map(Holder::of);
+        if !request.force {
+            return Ok(Unlocked { environment, holder, unlocked: false });
+        }
+        let act = Act::Unlocked { holder: holder.clone(), fence };
+        let entry = AuditEntry { act, by, reason: request.reason.clone(), at: now };
+        self.store.record_act(&environment, &entry).await?;
+        let unlocked = self.store.break_lease(&environment, fence, now).await?;
+        Ok(Unlocked { environment, holder, unlocked })
+    }
+
     async fn status(&self, request: &StatusRequest, claims: &JobClaims, now: Timestamp) -> Result<Status, Failure> {
-        let On { application, stage, environment } = request.on.clone();
-        let key = EnvironmentKey { project: claims.project_id, application, stage, environment };
+        let key = key(&request.on, claims);
         let not_found = |what: String| Failure::new(ErrorName::NotFound, what);
         let environment =
             self.store.environment(&key).await?.ok_or_else(|| not_found(format!("there is no environment {key}")))?;
@@ -174,6 +217,12 @@ impl Api {
             approval_until: question.map(|approval| approval.expires_at),
         })
     }
+}
+
+/// The environment of the job's own project that it names.
+fn key(on: &On, claims: &JobClaims) -> EnvironmentKey {
+    let On { application, stage, environment } = on.clone();
+    EnvironmentKey { project: claims.project_id, application, stage, environment }
 }
 
 fn admitted(admission: Admission, claims: &JobClaims, machine: &str, upload: Option<Upload>) -> Admitted {

@@ -96,7 +96,7 @@ impl Begin {
         })?;
         admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
         let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
-        let Admission { id: admission, action, environment, launch, requester, .. } =
+        let Admission { id: admission, action, environment, launch, requester, rollback, .. } =
             self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;
@@ -119,6 +119,7 @@ impl Begin {
             target,
             environment,
             launch,
+            rollback,
             approval: stage.approval.clone(),
             timeout: stage.timeout,
             stack_rules: stage.stack.clone(),
