@@ -329,7 +329,10 @@ fn who_waits_for_an_environment_is_told_who_holds_it_and_may_take_it() {
         assert!(world.unlock(&waiter, &on, true).await.unlocked);
         green(&world.end(&waiting).await);
         let audit = world.row(&on, "AUDIT#000000000001").await.unwrap();
-        assert_eq!((audit["by"]["user_login"].as_str(), audit["reason"].as_str()), (Some("dana"), Some("it is needed")));
+        assert_eq!(
+            (audit["by"]["user_login"].as_str(), audit["reason"].as_str()),
+            (Some("dana"), Some("it is needed"))
+        );
         assert_eq!(audit["act"]["unlocked"]["fence"], 7);
         assert!(!world.unlock(&waiter, &on, true).await.unlocked, "it is free");
 

@@ -817,9 +817,10 @@ impl Runner {
             }
             S::TakesOver | S::TakesOverTeardown => {
                 let (owner, on) = (feature(), fresh("dev"));
-                match scenario {
-                    S::TakesOver => self.tiny(&owner, &on).await?,
-                    _ => self.teardown(&job("stop", "feature"), &on).await?,
+                if scenario == S::TakesOver {
+                    self.tiny(&owner, &on).await?;
+                } else {
+                    self.teardown(&job("stop", "feature"), &on).await?;
                 }
                 let ended = &world.row(&on, "META").await.unwrap()["deployment"];
                 world.put_row(&on, "LEASE", &lease_of(ended)).await;

@@ -12,9 +12,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slipway_domain::audit::AuditEntry;
 use slipway_domain::admission::{Admission, AdmissionError};
 use slipway_domain::approval::Approval;
+use slipway_domain::audit::AuditEntry;
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
@@ -337,8 +337,9 @@ impl Store {
         fence: u64,
         now: Timestamp,
     ) -> Result<bool, AwsError> {
+        let key = Key::lease(environment);
         let broken = self.update(
-            &Key::lease(environment),
+            &key,
             |_| HashMap::new(),
             |current: Option<&Lease>| {
                 // Somebody else's since: that is another one than was looked at.
@@ -355,8 +356,9 @@ impl Store {
     /// # Errors
     /// [`AwsError`].
     pub async fn record_act(&self, environment: &EnvironmentKey, entry: &AuditEntry) -> Result<(), AwsError> {
+        let key = Key::last_audit(environment);
         let number = self.update(
-            &Key::last_audit(environment),
+            &key,
             |_| HashMap::new(),
             |last: Option<&u64>| {
                 let number = last.copied().unwrap_or(0) + 1;

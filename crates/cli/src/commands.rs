@@ -7,9 +7,7 @@ use serde::Serialize;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::Action;
 use slipway_domain::names::Digest;
-use slipway_domain::protocol::{
-    Admitted, DeployRequest, On, RollbackRequest, Status, TeardownRequest, UnlockRequest,
-};
+use slipway_domain::protocol::{Admitted, DeployRequest, On, RollbackRequest, Status, TeardownRequest, UnlockRequest};
 
 use crate::Again;
 use crate::api::Api;

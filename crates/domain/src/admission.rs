@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::approval::MAX_REASON_CHARS;
 use crate::claims::JobClaims;
 use crate::deployment::{Action, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::names::{Digest, EnvironmentKey};
-use crate::approval::MAX_REASON_CHARS;
 use crate::protocol::{
     DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RollbackRequest, TeardownRequest, UnlockRequest,
 };

@@ -121,7 +121,8 @@ impl Api {
         now: Timestamp,
     ) -> Result<Admitted, Failure> {
         let key = key(&request.on, claims);
-        let nothing = || Failure::new(ErrorName::NotFound, format!("nothing was live on {key} before what is live now"));
+        let nothing =
+            || Failure::new(ErrorName::NotFound, format!("nothing was live on {key} before what is live now"));
         let environment = self.store.environment(&key).await?.ok_or_else(nothing)?;
         let previous = environment.previous.ok_or_else(nothing)?;
         let record = self.store.deployment(&key, &previous).await?.ok_or_else(nothing)?;
