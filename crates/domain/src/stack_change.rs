@@ -94,6 +94,8 @@ pub fn look(
             if elapsed > deployment.timeout.duration() {
                 return Err(StackError::TimedOut { stack: stack(), status, limit: deployment.timeout });
             }
+            // What was expected was an end without a rollback.
+            let expected = expected.filter(|_| !status.is_rolling_back());
             Ok(Standing::Running(next_wait(u32::try_from(elapsed.as_secs().max(0)).unwrap_or(u32::MAX), expected)))
         }
     }

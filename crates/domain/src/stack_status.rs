@@ -130,6 +130,12 @@ impl StackStatus {
         if protected && entry == Entry::Recreate { Entry::Repair } else { entry }
     }
 
+    /// Whether CloudFormation takes back what it did.
+    #[must_use]
+    pub fn is_rolling_back(self) -> bool {
+        self.as_str().contains("ROLLBACK") && self.as_str().ends_with("_IN_PROGRESS")
+    }
+
     /// The subcommand of `aws cloudformation` that leads out of it, for a person who has looked at the stack's events; where
     /// none does, the one that shows those.
     #[must_use]

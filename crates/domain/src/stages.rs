@@ -14,6 +14,10 @@ pub const MAX_STAGES_BYTES: usize = 8 * 1024;
 /// The longest that a question to people may stand, in days: the state machine's own limit for that step.
 pub const MAX_APPROVAL_DAYS: u32 = 30;
 
+/// The longest `timeout`, in hours: each wait of a deployment may last so long, and an execution has 25,000 events at most
+/// (docs/WAITING.md).
+pub const MAX_TIMEOUT_HOURS: u32 = 12;
+
 /// A span of time, as a configuration writes it: a number and `m`, `h` or `d`; from a minute to a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -271,6 +275,9 @@ pub enum StagesError {
         "stage {0}'s approval needs \"required\": 1, at least one approver, and an expires_in of at most {MAX_APPROVAL_DAYS}d"
     )]
     Approval(StageName),
+    /// A time limit that an execution cannot keep.
+    #[error("stage {0}'s timeout is at most {MAX_TIMEOUT_HOURS}h")]
+    Timeout(StageName),
     /// Stack rules that cannot hold.
     #[error("stage {0}'s stack: {1}")]
     Stack(StageName, &'static str),
@@ -309,6 +316,9 @@ impl Stages {
                     || approval.expires_in > Span::days(MAX_APPROVAL_DAYS)
             }) {
                 return Err(StagesError::Approval(name.clone()));
+            }
+            if stage.timeout > (Span { minutes: MAX_TIMEOUT_HOURS * 60 }) {
+                return Err(StagesError::Timeout(name.clone()));
             }
             if let Some(fault) = stage.stack.fault(stage.protected) {
                 return Err(StagesError::Stack(name.clone(), fault));
@@ -489,6 +499,24 @@ pub(crate) mod tests {
         let name = StageName::new(name).unwrap();
         let stage = Stages::parse(THREE).unwrap().get(&name).unwrap().clone();
         (name, stage)
+    }
+
+    #[test]
+    fn what_cannot_hold_is_refused_by_name() {
+        for (field, says) in [
+            (r#""ephemeral":true,"timeout":"13h""#, "timeout is at most 12h"),
+            (r#""protected":true,"stack":{"on_failure":"keep"}"#, "a protected stack is rolled back"),
+            (r#""ephemeral":true,"stack":{"rollback_alarms":["high-errors"]}"#, "five ARNs"),
+            (r#""ephemeral":true,"stack":{"monitor_minutes":5}"#, "needs \"rollback_alarms\""),
+            (r#""ephemeral":true,"stack":{"policy":{}}"#, "for protected stages"),
+        ] {
+            let error = Stages::parse(&format!(r#"{{"dev":{{"account":"111111111111",{field}}}}}"#)).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let alarm = "arn:aws:cloudwatch:eu-central-1:111111111111:alarm:errors";
+        let stack = format!(r#"{{"on_failure":"delete","rollback_alarms":["{alarm}"],"monitor_minutes":10}}"#);
+        let stages = format!(r#"{{"dev":{{"account":"111111111111","ephemeral":true,"stack":{stack}}}}}"#);
+        assert!(Stages::parse(&stages).is_ok());
     }
 
     #[test]

@@ -128,6 +128,7 @@ impl From<StagesError> for Failure {
             | StagesError::OneClass(_)
             | StagesError::MixedAccount(..)
             | StagesError::Approval(_)
+            | StagesError::Timeout(_)
             | StagesError::Stack(..) => ErrorName::Internal,
         };
         Self::new(name, error.to_string())
