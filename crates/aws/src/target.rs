@@ -242,7 +242,8 @@ impl Stack {
             .set_parameters(Some(parameters.collect()))
             .set_tags(Some(tags.collect()))
             .set_capabilities(Some(capabilities.iter().map(|capability| capability.as_str().into()).collect()))
-            .change_set_type(if new.creates_stack { cfn::ChangeSetType::Create } else { cfn::ChangeSetType::Update });
+            .change_set_type(if new.creates_stack { cfn::ChangeSetType::Create } else { cfn::ChangeSetType::Update })
+            .include_nested_stacks(true);
         let rules = &deployment.stack_rules;
         let on_failure = match rules.on_failure {
             // A protected stack whose first create fails must not stay behind in a state that only a deletion leads out of.
