@@ -71,6 +71,8 @@ enum Scenario {
     CommandDeploys,
     /// `slipway teardown`, as a job.
     CommandTearsDown,
+    /// A change set that cannot be made leaves no empty stack behind.
+    LeavesNoShell,
     /// An environment's lease is taken away.
     Unlocks,
     /// The lease of a deployment that ended is taken over.
@@ -229,7 +231,8 @@ const CASES: &[Case] = &[
     case("SharedServiceRole", "LookAtStacks", "", S::TearsNothingDown, "cloudformation:DescribeStacks"),
     case("SharedServiceRole", "MakeChangeSets", "", S::Deploys, "cloudformation:CreateChangeSet"),
     case("SharedServiceRole", "ExecuteChangeSets", "", S::Deploys, "cloudformation:ExecuteChangeSet"),
-    case("SharedServiceRole", "DiscardChangeSets", "", S::ChangesNothing, "cloudformation:DeleteChangeSet"),
+    case("SharedServiceRole", "DiscardChangeSets", "cloudformation:DeleteChangeSet", S::ChangesNothing, "cloudformation:DeleteChangeSet"),
+    case("SharedServiceRole", "DiscardChangeSets", "cloudformation:ListChangeSets", S::LeavesNoShell, "a shell is left"),
     case("SharedServiceRole", "ReadReleases", "releases/", S::Deploys, "S3 error: Access Denied"),
     case("slipway-api", "BreakLeases", "", S::Unlocks, PUT),
     case("slipway-begin", "LookAtHolders", "-deploy", S::TakesOver, "states:DescribeExecution"),
@@ -806,6 +809,16 @@ impl Runner {
             S::CommandTearsDown => {
                 self.rights.take(removals).await;
                 self.command(&job("stop", "feature"), &fresh("dev"), "teardown").await
+            }
+            S::LeavesNoShell => {
+                self.rights.take(removals).await;
+                let (job, on) = (feature(), fresh("dev"));
+                let (digest, zip) = bundle("Resources: {Thing: {Type: AWS::Nothing::Thing}}");
+                let arn = self.start(&job, &on, launch(&digest), zip).await?;
+                let ended = world.end(&arn).await;
+                check(ended.error == "ChangeSetFailed", || format!("{ended:?}"))?;
+                let shell = world.stack_status(DEV, &job, &on).await;
+                check(shell.is_none(), || format!("a shell is left: {shell:?}"))
             }
             S::Unlocks => {
                 let on = fresh("dev");

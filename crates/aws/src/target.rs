@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use slipway_domain::approval::Bound;
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::{SeenChangeSet, SeenStack};
-use slipway_domain::deployment::{ChangeSetRef, Deployment, DeploymentRecord, Operation, Target};
+use slipway_domain::deployment::{Deployment, DeploymentRecord, Operation, Target};
 use slipway_domain::names::{Digest, StackName};
 use slipway_domain::release::ParameterValue;
 use slipway_domain::review::{Change, ChangeAction, Replacement, Review};
@@ -319,13 +319,12 @@ impl Stack {
         request.send().await.map(drop).map_err(|error| sort("cloudformation:ExecuteChangeSet", &error))
     }
 
-    /// Deletes a change set; one that is gone already is as good.
+    /// Deletes a change set, by its name or ARN; one that is gone already is as good.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn delete_change_set(&self, change_set_arn: &str) -> Result<(), AwsError> {
-        let sent =
-            self.client.delete_change_set().stack_name(self.name.as_str()).change_set_name(change_set_arn).send().await;
+    pub async fn delete_change_set(&self, name: &str) -> Result<(), AwsError> {
+        let sent = self.client.delete_change_set().stack_name(self.name.as_str()).change_set_name(name).send().await;
         match sent.map_err(|error| sort("cloudformation:DeleteChangeSet", &error)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == Kind::NotFound => Ok(()),
@@ -333,18 +332,25 @@ impl Stack {
         }
     }
 
-    /// Deletes a change set that nobody will use and, in an ephemeral stage, the empty stack that it made. In a protected
-    /// one that shell stays, and the next deployment uses it.
+    /// Deletes a deployment's change set, which nobody will use, and in an ephemeral stage the empty stack that is left then. In a
+    /// protected one that shell stays, and the next deployment uses it. Only who holds the lease may call it: somebody else could
+    /// be about to use the shell.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn discard(&self, deployment: &Deployment, change_set: &ChangeSetRef) -> Result<(), AwsError> {
-        self.delete_change_set(&change_set.arn).await?;
-        if change_set.creates_stack && !self.target.protected {
-            let shell = self.describe(Some(&change_set.stack_id)).await?;
-            if let Some(shell) = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str()) {
-                self.delete(&shell.id, &deployment.id.request_token(Operation::Delete)).await?;
-            }
+    pub async fn discard(&self, deployment: &Deployment) -> Result<(), AwsError> {
+        self.delete_change_set(&deployment.id.change_set_name()).await?;
+        if self.target.protected {
+            return Ok(());
+        }
+        let shell = self.describe(None).await?;
+        let shell = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str());
+        let Some(shell) = shell else { return Ok(()) };
+        // Another deployment's, which waits for a person, may be in it.
+        let others = self.client.list_change_sets().stack_name(&shell.id).send().await;
+        let others = others.map_err(|error| sort("cloudformation:ListChangeSets", &error))?;
+        if others.summaries().is_empty() {
+            self.delete(&shell.id, &deployment.id.request_token(Operation::Delete)).await?;
         }
         Ok(())
     }

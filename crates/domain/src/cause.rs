@@ -53,6 +53,13 @@ pub fn of_operation(newest_first: &[StackEvent], token: &str) -> Vec<StackEvent>
     newest_first.iter().filter(|event| event.token.as_deref() == Some(token)).rev().cloned().collect()
 }
 
+/// The last status that `events`, oldest first, tell of the stack `stack_id` itself.
+#[must_use]
+pub fn told<'e>(events: &'e [StackEvent], stack_id: &str) -> Option<&'e str> {
+    let of_itself = |event: &&StackEvent| event.resource_type == STACK && event.physical_id.as_deref() == Some(stack_id);
+    events.iter().rev().find(of_itself).map(|event| event.status.as_str())
+}
+
 /// The events of one stack in one operation, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackEvents {

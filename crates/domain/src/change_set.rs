@@ -1,6 +1,6 @@
 //! What is done with a stack to make a change set, when a change set is ready, and whether it may be executed.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::approval::Approval;
 use crate::deployment::{ChangeSetRef, Deployment, DeploymentRecord};
@@ -119,6 +119,9 @@ pub struct SeenChangeSet<'a> {
     pub reason: Option<&'a str>,
 }
 
+/// How long after it was made a change set may not be seen yet: CloudFormation answers from several places.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(20);
+
 /// How far a change set is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Making {
@@ -161,7 +164,13 @@ pub fn making(
     seen: Option<SeenChangeSet<'_>>,
     now: Timestamp,
 ) -> Result<Making, MakingError> {
-    let seen = seen.ok_or_else(|| MakingError::Gone("somebody deleted the change set".into()))?;
+    let Some(seen) = seen else {
+        let elapsed = now.duration_since(made.made_at);
+        if elapsed > UNSEEN {
+            return Err(MakingError::Gone("somebody deleted the change set".into()));
+        }
+        return Ok(Making::Pending(next_wait(u32::try_from(elapsed.as_secs()).unwrap_or(0), None)));
+    };
     let reason = seen.reason.unwrap_or("CloudFormation gives no reason");
     match seen.status {
         "CREATE_PENDING" | "CREATE_IN_PROGRESS" => {

@@ -94,7 +94,7 @@ pub fn session_policy(purpose: Purpose<'_>, target: &Target, stack: &StackName) 
             actions.extend(["cloudformation:UpdateTerminationProtection", "cloudformation:SetStackPolicy"]);
         }
         Purpose::Discard => {
-            actions.push("cloudformation:DeleteChangeSet");
+            actions.extend(["cloudformation:DeleteChangeSet", "cloudformation:ListChangeSets"]);
             if !target.protected {
                 actions.push("cloudformation:DeleteStack");
                 statements.push(pass);

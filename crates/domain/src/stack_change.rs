@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause::{Cause, StackEvent};
+use crate::cause::{Cause, StackEvent, told};
 use crate::deployment::{Deployment, Operation, OperationMark};
 use crate::names::StackName;
 use crate::stack_status::{Progress, StackStatus, UnknownStatus};
@@ -83,12 +83,13 @@ pub fn look(
         Operation::Execute => status.deploying(),
         Operation::Delete => status.deleting(),
     };
+    // The status may still be the one of before: it is ours only once an event of our call tells it.
+    let ours = told(events, &mark.stack_id) == Some(status.as_str());
+    // A stack's id is never used again: deleted is deleted, whoever began it.
+    let gone = status == StackStatus::DeleteComplete && (mark.what == Operation::Delete || !events.is_empty());
     match progress {
-        // A stack's id is never used again: deleted is deleted, whoever began it.
-        Progress::Succeeded if mark.what == Operation::Delete => Ok(Standing::Done),
-        // The status may still be the one of before: it is ours only once CloudFormation tells events of our call.
-        Progress::Succeeded if !events.is_empty() => Ok(Standing::Done),
-        Progress::Failed if !events.is_empty() => Ok(Standing::Failed(status)),
+        Progress::Succeeded if ours || gone => Ok(Standing::Done),
+        Progress::Failed if ours || gone => Ok(Standing::Failed(status)),
         Progress::Running | Progress::Succeeded | Progress::Failed => {
             let elapsed = now.duration_since(mark.began_at);
             if elapsed > deployment.timeout.duration() {

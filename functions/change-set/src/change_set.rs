@@ -58,16 +58,22 @@ pub(crate) enum State {
 
 impl ChangeSet {
     pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Polled<State>, Failure> {
-        let record = slipway_handler::hold(&self.store, &input.deployment, now).await?;
+        let deployment = &input.deployment;
+        let record = slipway_handler::hold(&self.store, deployment, now).await?;
         match input.what {
-            What::Create => self.create(&record, now).await,
-            What::Execute => self.execute(&record, now).await,
+            What::Create => self.create(deployment, &record, now).await,
+            What::Execute => self.execute(deployment, &record, now).await,
             What::Protect => self.protect(&record).await,
             What::Discard => self.discard(&record).await,
         }
     }
 
-    async fn create(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Polled<State>, Failure> {
+    async fn create(
+        &self,
+        reference: &DeploymentRef,
+        record: &DeploymentRecord,
+        now: Timestamp,
+    ) -> Result<Polled<State>, Failure> {
         if record.change_set.is_some() {
             return Ok(Polled { state: State::Made, wait: 0 });
         }
@@ -97,6 +103,8 @@ impl ChangeSet {
         let name = deployment.id.change_set_name();
         let template_url = self.bucket.https_url(&template_key(&launch.bundle), deployment.target.region.as_str());
         let new = NewChangeSet { name: &name, creates_stack, template_url: &template_url, parameters: &parameters };
+        // The looks took their time: the execution may have been stopped meanwhile, and the lease be another's.
+        slipway_handler::hold(&self.store, reference, now).await?;
         stack.create_change_set(deployment, &new).await?;
         let made = stack.describe_change_set(&name).await?.ok_or_else(|| {
             // CloudFormation answers from several places: one may not know yet what another has just made.
@@ -109,7 +117,12 @@ impl ChangeSet {
 
     /// Executes the change set, if everything still is what it was when it became ready and, where the stage asks for it,
     /// when somebody approved it.
-    async fn execute(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Polled<State>, Failure> {
+    async fn execute(
+        &self,
+        reference: &DeploymentRef,
+        record: &DeploymentRecord,
+        now: Timestamp,
+    ) -> Result<Polled<State>, Failure> {
         const EXECUTING: Polled<State> = Polled { state: State::Executing, wait: 0 };
         let deployment = &record.deployment;
         let made = made(record)?;
@@ -137,6 +150,7 @@ impl ChangeSet {
             // Stopped while this step was at work: settle has recorded the end, and nothing is begun after it.
             return Err(Failure::new(ErrorName::Stopped, "the deployment ended before its change set was executed"));
         }
+        slipway_handler::hold(&self.store, reference, now).await?;
         stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await?;
         Ok(EXECUTING)
     }
@@ -155,10 +169,8 @@ impl ChangeSet {
 
     async fn discard(&self, record: &DeploymentRecord) -> Result<Polled<State>, Failure> {
         const DISCARDED: Polled<State> = Polled { state: State::Discarded, wait: 0 };
-        if let Some(change_set) = record.change_set.as_ref().filter(|_| record.operation.is_none()) {
-            let stack = self.targets.stack(&record.deployment, Purpose::Discard).await?;
-            stack.discard(&record.deployment, change_set).await?;
-        }
+        let stack = self.targets.stack(&record.deployment, Purpose::Discard).await?;
+        stack.discard(&record.deployment).await?;
         Ok(DISCARDED)
     }
 }

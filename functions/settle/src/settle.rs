@@ -127,10 +127,11 @@ impl Settle {
         let noted = slipway_handler::note(&self.store, &record, |record| {
             record.outcome = record.outcome.clone().or_else(|| Some(outcome.clone()));
         });
-        let outcome = noted.await?.outcome.unwrap_or(outcome);
-        if outcome.ending == Ending::Failed {
-            self.clean_up(&record, now).await?;
-        }
+        let record = noted.await?;
+        let deployment = &record.deployment;
+        let outcome = record.outcome.clone().unwrap_or(outcome);
+        let cleaned =
+            if outcome.ending == Ending::Failed { self.clean_up(&record, now).await } else { Ok(()) };
         let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
         let settled = self.store.update_environment(&deployment.environment, |current| {
             let current: Environment = match current {
@@ -141,6 +142,8 @@ impl Settle {
         });
         settled.await?;
         self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
+        // What can be done a little later is tried again; nobody has to wait for it.
+        cleaned?;
         Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
     }
 
@@ -159,13 +162,15 @@ impl Settle {
         if let Some(approval) = &record.approval {
             self.void(approval).await?;
         }
-        // One that was executed is gone; one whose execution CloudFormation refused is not.
-        let Some(change_set) = &record.change_set else { return Ok(()) };
+        // It may have been made and not be noted, or noted as executed, which CloudFormation refused: its name is known.
+        if record.release.is_none() {
+            return Ok(());
+        }
         let Deployment { environment, id, .. } = &record.deployment;
         let alone = matches!(self.store.take_lease(environment, id, None, now).await?, Taking::Ours(_));
         let discarded = match self.targets.stack(&record.deployment, Purpose::Discard).await {
-            Ok(stack) if alone => stack.discard(&record.deployment, change_set).await,
-            Ok(stack) => stack.delete_change_set(&change_set.arn).await,
+            Ok(stack) if alone => stack.discard(&record.deployment).await,
+            Ok(stack) => stack.delete_change_set(&id.change_set_name()).await,
             Err(error) => Err(error),
         };
         match discarded {
@@ -173,9 +178,13 @@ impl Settle {
             Err(error) if matches!(error.kind, slipway_aws::Kind::Throttled | slipway_aws::Kind::Unavailable) => {
                 Err(error.into())
             }
+            // CloudFormation still makes it, and deletes none meanwhile.
+            Err(error) if error.code == "InvalidChangeSetStatus" && record.operation.is_none() => {
+                Err(Failure::new(ErrorName::Unavailable, error.to_string()))
+            }
             // It costs nothing and does nothing: the result is what matters.
             Err(error) => {
-                tracing::warn!(change_set = change_set.arn, %error, "left behind");
+                tracing::warn!(deployment = %id, %error, "a change set is left behind");
                 Ok(())
             }
         }
