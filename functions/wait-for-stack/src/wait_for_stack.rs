@@ -90,7 +90,9 @@ impl WaitForStack {
             }
             "CREATE_COMPLETE" => {
                 let Deployment { environment, id, .. } = &record.deployment;
-                self.bucket.put_json(&review_key(environment, id), &described.review).await?;
+                let review = stack.review(&described.arn).await?;
+                let review = review.ok_or_else(|| stale("somebody deleted the change set".into()))?;
+                self.bucket.put_json(&review_key(environment, id), &review).await?;
                 let binding = described.binding(record);
                 slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
                 Ok(Polled { state: State::Ready, wait: 0 })
