@@ -191,13 +191,13 @@ impl Property {
     /// How its value before is shown.
     #[must_use]
     pub fn was(&self) -> Shown {
-        self.before.as_ref().into()
+        shown(self.before.as_ref(), self.after.as_ref())
     }
 
     /// How its value afterwards is shown.
     #[must_use]
     pub fn becomes(&self) -> Shown {
-        self.after.as_ref().into()
+        shown(self.after.as_ref(), self.before.as_ref())
     }
 
     /// Whether it replaces, and because of what; empty if there is nothing to say.
@@ -220,15 +220,14 @@ pub enum Shown {
     Word(&'static str),
 }
 
-impl From<Option<&Value>> for Shown {
-    fn from(value: Option<&Value>) -> Self {
-        match value {
-            None => Self::Word("none"),
-            Some(Value { text, .. }) if text.is_empty() => Self::Word("empty"),
-            Some(Value { text, .. }) if text == KNOWN_AFTER_APPLY => Self::Word("known only at execution"),
-            Some(Value { text, cut: false }) => Self::Text(visible(text)),
-            Some(Value { text, cut: true }) => Self::Cut(visible(text)),
-        }
+fn shown(value: Option<&Value>, other: Option<&Value>) -> Shown {
+    match value {
+        None if other.is_none() => Shown::Word("not told"),
+        None => Shown::Word("none"),
+        Some(Value { text, .. }) if text.is_empty() => Shown::Word("empty"),
+        Some(Value { text, .. }) if text == KNOWN_AFTER_APPLY => Shown::Word("known only at execution"),
+        Some(Value { text, cut: false }) => Shown::Text(visible(text)),
+        Some(Value { text, cut: true }) => Shown::Cut(visible(text)),
     }
 }
 
@@ -317,11 +316,9 @@ impl Change {
             (ChangeAction::Sync, _, _) => "record only",
             (ChangeAction::Dynamic, _, _) => "known only at execution",
             (ChangeAction::Modify, Replacement::No, _) => "modify",
-            (ChangeAction::Modify, Replacement::Conditional, None | Some(Fate::Deleted)) => "modify, may replace",
-            (ChangeAction::Modify, Replacement::Conditional, Some(Fate::Kept)) => "modify, may replace, old one kept",
-            (ChangeAction::Modify, Replacement::Conditional, Some(Fate::Snapshot)) => {
-                "modify, may replace after a snapshot"
-            }
+            (ChangeAction::Modify, Replacement::Conditional, None | Some(Fate::Deleted)) => "may replace",
+            (ChangeAction::Modify, Replacement::Conditional, Some(Fate::Kept)) => "may replace, old one kept",
+            (ChangeAction::Modify, Replacement::Conditional, Some(Fate::Snapshot)) => "may replace after a snapshot",
             (ChangeAction::Modify, Replacement::Yes, None | Some(Fate::Deleted)) => "replace",
             (ChangeAction::Modify, Replacement::Yes, Some(Fate::Kept)) => "replace, old one kept",
             (ChangeAction::Modify, Replacement::Yes, Some(Fate::Snapshot)) => "replace after a snapshot",

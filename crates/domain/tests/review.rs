@@ -2,7 +2,7 @@
 //!
 //! `SLIPWAY_BLESS=1 cargo test -p slipway-domain --test review` writes what is expected anew: read the difference before it is
 //! kept. `review.json` is what the web page's test shows.
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::string_slice, clippy::unwrap_used, reason = "a test may")]
 
 use std::fs;
 use std::path::Path;

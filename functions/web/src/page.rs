@@ -156,17 +156,24 @@ mod tests {
     fn the_largest_page_fits_into_an_answer() {
         // Lambda's limit: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
         const ANSWER_BYTES: usize = 6 * 1024 * 1024;
-        for (words, bytes) in [("<", 1), ("\u{200b}", 3), ("\"", 2), ("", 1)] {
-            let words = words.repeat(MAX_VALUE_CHARS);
+        let full = MAX_VALUE_CHARS;
+        for (words, properties, changes) in [
+            ("<".repeat(full), 50, 8),
+            ("\u{200b}".repeat(full), 50, 8),
+            ("\"".repeat(full), 50, 8),
+            (String::new(), 50, 200),
+            (String::new(), 0, 5000),
+        ] {
             let property = Property::new("/P", Some(&words), Some(&words), Recreation::Always);
             let change = Change::new(ChangeAction::Modify, "A", "AWS::IAM::Role");
-            let change = Change { properties: vec![property; 50], ..change };
-            let changes = vec![change; MAX_REVIEW_BYTES / 60 / (words.len().max(1) * bytes).min(60)];
-            let review = Review::new(changes, None);
+            let change = Change { properties: vec![property; properties], ..change };
+            let review = Review::new(vec![change; changes], None);
+            let stored = serde_json::to_vec(&review).unwrap().len();
+            assert!(stored > MAX_REVIEW_BYTES / 2, "only {stored} bytes of {words:.1}");
             let approval = asked("news");
             let html = Page::new(&approval, &record(&approval), review, approval.asked_at).html().unwrap();
             let answer = serde_json::to_string(&html).unwrap().len();
-            assert!(answer < ANSWER_BYTES, "{answer} bytes of {:.1}…", words);
+            assert!(answer < ANSWER_BYTES, "{answer} bytes of {words:.1}");
         }
     }
 

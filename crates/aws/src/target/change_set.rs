@@ -18,7 +18,7 @@ const CALL: &str = "cloudformation:DescribeChangeSet";
 /// How deep a nested stack may be for its changes to be read.
 const MAX_DEPTH: usize = 8;
 /// The most calls of one review, over all nested change sets: at some tens of milliseconds each, well within a step's time.
-const MAX_PAGES: usize = 200;
+const MAX_PAGES: usize = 100;
 /// What CloudFormation shows of a `NoEcho` parameter.
 const HIDDEN: &str = "****";
 
@@ -70,7 +70,7 @@ impl Stack {
     }
 
     /// What the change set would do: all pages of its changes and of those of its nested change sets, with the values of
-    /// properties. What is nested too deep, or is more than 200 pages, is said to be missing. Nothing if the change set is gone.
+    /// properties. What is nested too deep, or is more than 100 pages, is said to be missing. Nothing if the change set is gone.
     ///
     /// # Errors
     /// [`AwsError`].
@@ -204,6 +204,8 @@ fn properties(action: ChangeAction, told: &cfn::ResourceChange) -> Vec<Property>
     if told.details().is_empty() {
         return match action {
             ChangeAction::Add | ChangeAction::Import => made_of(None, after.as_ref()),
+            // What is kept stays as it is.
+            ChangeAction::Remove if told.policy_action() == Some(&cfn::PolicyAction::Retain) => Vec::new(),
             ChangeAction::Remove => made_of(before.as_ref(), None),
             ChangeAction::Modify | ChangeAction::Sync | ChangeAction::Dynamic => {
                 let scopes = told.scope().iter().map(|scope| format!("/{}", scope.as_str()));

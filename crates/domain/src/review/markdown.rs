@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Review, Shown, visible};
+use super::{ChangeAction, Review, Shown, visible};
 
 impl Review {
     /// As Markdown: a heading for each risk, a list of its changes, and under each change a list of its properties.
@@ -20,12 +20,13 @@ impl Review {
                 let (name, kind) = (code(&change.name()), code(&visible(&change.resource_type)));
                 let id = change.going().map(|id| format!(", {}", code(&id))).unwrap_or_default();
                 let _ = writeln!(text, "- **{}** {name} ({kind}{id})", change.verb());
+                let is_new = matches!(change.action, ChangeAction::Add | ChangeAction::Import);
                 for property in &change.properties {
                     let (was, becomes) = (told(property.was()), told(property.becomes()));
                     let change = match (&property.before, &property.after) {
                         (None, None) => String::new(),
-                        (None, Some(_)) => format!(": {becomes}"),
-                        (Some(_), _) => format!(": {was} → {becomes}"),
+                        (None, Some(_)) if is_new => format!(": {becomes}"),
+                        (Some(_), _) | (None, Some(_)) => format!(": {was} → {becomes}"),
                     };
                     let cause = property.cause.as_deref().map(|cause| format!("because of {}", code(&visible(cause))));
                     let replaces = Some(property.recreation.as_str()).filter(|word| !word.is_empty());

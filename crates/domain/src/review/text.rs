@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Property, Review, Shown};
+use super::{ChangeAction, Property, Review, Shown};
 
 /// A line with a property is broken when it has more characters.
 const WIDTH: usize = 110;
@@ -30,7 +30,8 @@ impl Review {
                 let id = change.going().unwrap_or_default();
                 let line = format!("  {verb:verbs$}  {name:names$}  {kind:types$}  {id}");
                 let _ = writeln!(text, "{}", line.trim_end());
-                change.properties.iter().for_each(|property| property_lines(property, &mut text));
+                let is_new = matches!(change.action, ChangeAction::Add | ChangeAction::Import);
+                change.properties.iter().for_each(|property| property_lines(property, is_new, &mut text));
                 for note in change.notes() {
                     let _ = writeln!(text, "      ({note})");
                 }
@@ -44,15 +45,14 @@ impl Review {
 }
 
 /// `before → after` on one line if that is short and cannot be misread, else one under the other.
-fn property_lines(property: &Property, text: &mut String) {
+fn property_lines(property: &Property, is_new: bool, text: &mut String) {
     let (name, effect) = (property.name(), property.effect());
     let effect = if effect.is_empty() { effect } else { format!("  ({effect})") };
     let (before, after) = (told(property.was()), told(property.becomes()));
     let change = match (&property.before, &property.after) {
         (None, None) => String::new(),
-        (None, Some(_)) => format!(": {after}"),
-        (Some(_), None) => format!(": {before} → (none)"),
-        (Some(_), Some(_)) => format!(": {before} → {after}"),
+        (None, Some(_)) if is_new => format!(": {after}"),
+        (Some(_), _) | (None, Some(_)) => format!(": {before} → {after}"),
     };
     let line = format!("      {name}{change}{effect}");
     if line.chars().count() <= WIDTH && ![&name, &before, &after].iter().any(|part| part.contains('→')) {
