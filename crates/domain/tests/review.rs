@@ -269,6 +269,9 @@ fn a_nested_stack_goes_as_what_it_holds() {
     let stays = modify("A", NESTED_STACK, vec![]);
     assert_eq!(risk_of(vec![stays.clone(), between(), queue(None)]), Risk::Other);
     assert_eq!(risk_of(vec![Change { unseen: Some(Unseen::NotMade), ..stays }]), Risk::Replacement);
+    // Nothing goes in one that is only made.
+    let made = Change::new(ChangeAction::Add, "A", NESTED_STACK);
+    assert_eq!(risk_of(vec![Change { unseen: Some(Unseen::NotMade), ..made }]), Risk::Other);
 }
 
 #[test]

@@ -251,14 +251,9 @@ fn one(
         (_, Some(name)) if !name.is_empty() => format!("/{attribute}/{name}"),
         _ => format!("/{attribute}"),
     };
-    let (had, gets) = match target.attribute_change_type() {
-        Some(cfn::AttributeChangeType::Add) => (false, true),
-        Some(cfn::AttributeChangeType::Remove) => (true, false),
-        _ => (true, true),
-    };
     let hidden = [target.before_value(), target.after_value()].contains(&Some(HIDDEN));
-    let value = |told: Option<&str>, there: bool, context: Option<&serde_json::Value>| {
-        let elsewhere = || context.filter(|_| there && !hidden)?.pointer(&path).map(text);
+    let value = |told: Option<&str>, context: Option<&serde_json::Value>| {
+        let elsewhere = || context.filter(|_| !hidden)?.pointer(&path).map(text);
         told.map(str::to_owned).or_else(elsewhere)
     };
     let recreation = match target.requires_recreation() {
@@ -266,7 +261,7 @@ fn one(
         Some(cfn::RequiresRecreation::Never) | None => Recreation::Never,
         Some(_) => Recreation::Conditionally,
     };
-    let (before, after) = (value(target.before_value(), had, before), value(target.after_value(), gets, after));
+    let (before, after) = (value(target.before_value(), before), value(target.after_value(), after));
     Told { path, before, after, recreation, causes: Vec::new() }
 }
 
