@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_credential_types::Credentials;
 use aws_sdk_cloudformation::Client;
-use aws_sdk_cloudformation::operation::describe_change_set::DescribeChangeSetOutput;
 use aws_sdk_cloudformation::types as cfn;
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
-use slipway_domain::approval::Bound;
 use slipway_domain::cause::StackEvent;
-use slipway_domain::change_set::{SeenChangeSet, SeenStack};
-use slipway_domain::deployment::{Deployment, DeploymentRecord, Operation, Target};
-use slipway_domain::names::{Digest, StackName};
+use slipway_domain::change_set::SeenStack;
+use slipway_domain::deployment::{Deployment, Operation, Target};
+use slipway_domain::names::StackName;
 use slipway_domain::release::ParameterValue;
-use slipway_domain::review::{Change, ChangeAction, Replacement, Review};
 use slipway_domain::session_policy::{DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, role_arn, session_policy};
 use slipway_domain::stack_status::StackStatus;
 use slipway_domain::stages::OnFailure;
 
 use crate::error::{AwsError, Kind, sort};
+
+mod change_set;
+
+pub use change_set::ChangeSetDescription;
 
 /// How long a session lasts: a step that takes longer is dead (a Lambda function ends after 15 minutes).
 const SESSION_SECONDS: i32 = 15 * 60;
@@ -55,53 +56,11 @@ pub struct StackDescription {
     pub parameters: BTreeSet<String>,
 }
 
-/// What CloudFormation says of a change set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangeSetDescription {
-    /// Its ARN.
-    pub arn: String,
-    /// The id of its stack.
-    pub stack_id: String,
-    /// Whether it is being made, is ready, or failed.
-    pub status: String,
-    /// Whether it can be, is being, or was executed.
-    pub execution_status: String,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Its parameters. What CloudFormation hides, it hides here too.
-    pub parameters: BTreeMap<String, String>,
-    /// Its changes.
-    pub review: Review,
-}
-
 impl StackDescription {
     /// What a rule looks at.
     #[must_use]
     pub fn seen(&self) -> SeenStack<'_> {
         SeenStack { id: &self.id, status: &self.status }
-    }
-}
-
-impl ChangeSetDescription {
-    /// What a rule looks at.
-    #[must_use]
-    pub fn seen(&self) -> SeenChangeSet<'_> {
-        let Self { status, execution_status, reason, .. } = self;
-        SeenChangeSet { status, execution_status, reason: reason.as_deref() }
-    }
-
-    /// The digest that an approval of this change set, as it is now, is bound to; nothing before the release is packaged.
-    #[must_use]
-    pub fn binding(&self, record: &DeploymentRecord) -> Option<Digest> {
-        let release = record.release.as_ref()?;
-        let bound = Bound {
-            change_set_arn: &self.arn,
-            stack_id: &self.stack_id,
-            template: &release.template,
-            manifest: &release.manifest,
-            parameters: &self.parameters,
-        };
-        Some(bound.digest())
     }
 }
 
@@ -270,31 +229,6 @@ impl Stack {
         }
     }
 
-    /// What there is under the change set's name or ARN, with all pages of its changes.
-    ///
-    /// # Errors
-    /// [`AwsError`].
-    pub async fn describe_change_set(&self, name: &str) -> Result<Option<ChangeSetDescription>, AwsError> {
-        const CALL: &str = "cloudformation:DescribeChangeSet";
-        let mut page = None;
-        let mut changes = Vec::new();
-        loop {
-            let request = self.client.describe_change_set().stack_name(self.name.as_str()).change_set_name(name);
-            let answer = match request.set_next_token(page).send().await {
-                Ok(answer) => answer,
-                Err(error) => match sort(CALL, &error) {
-                    error if error.kind == Kind::NotFound => return Ok(None),
-                    error => return Err(error),
-                },
-            };
-            changes.extend(answer.changes().iter().filter_map(cfn::Change::resource_change).map(change));
-            match answer.next_token() {
-                Some(next) => page = Some(next.to_owned()),
-                None => return described(answer, Review::new(changes)).map(Some),
-            }
-        }
-    }
-
     /// Protects a stack as its stage says: nobody deletes it by mistake, and the stage's stack policy, if there is one, holds for
     /// its next updates.
     ///
@@ -406,45 +340,6 @@ fn event(event: &cfn::StackEvent) -> Option<StackEvent> {
         status: event.resource_status().map(cfn::ResourceStatus::as_str).unwrap_or_default().to_owned(),
         reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
         token: event.client_request_token().map(str::to_owned),
-    })
-}
-
-fn change(change: &cfn::ResourceChange) -> Change {
-    // A word that this SDK does not know is taken for the worst that it can mean.
-    let action = match change.action() {
-        Some(cfn::ChangeAction::Add) => ChangeAction::Add,
-        Some(cfn::ChangeAction::Modify) => ChangeAction::Modify,
-        Some(cfn::ChangeAction::Remove) => ChangeAction::Remove,
-        Some(cfn::ChangeAction::Import) => ChangeAction::Import,
-        _ => ChangeAction::Dynamic,
-    };
-    let replacement = match change.replacement() {
-        Some(cfn::Replacement::True) => Replacement::Yes,
-        Some(cfn::Replacement::False) | None => Replacement::No,
-        Some(_) => Replacement::Conditional,
-    };
-    Change {
-        action,
-        logical_id: change.logical_resource_id().unwrap_or_default().to_owned(),
-        resource_type: change.resource_type().unwrap_or_default().to_owned(),
-        physical_id: change.physical_resource_id().map(str::to_owned),
-        replacement,
-        scope: change.scope().iter().map(|scope| scope.as_str().to_owned()).collect(),
-    }
-}
-
-fn described(answer: DescribeChangeSetOutput, review: Review) -> Result<ChangeSetDescription, AwsError> {
-    let missing =
-        |what: &str| AwsError::unexpected("cloudformation:DescribeChangeSet", format!("a change set without {what}"));
-    let parameters = answer.parameters.unwrap_or_default().into_iter();
-    Ok(ChangeSetDescription {
-        arn: answer.change_set_id.ok_or_else(|| missing("an id"))?,
-        stack_id: answer.stack_id.ok_or_else(|| missing("a stack"))?,
-        status: answer.status.ok_or_else(|| missing("a status"))?.as_str().to_owned(),
-        execution_status: answer.execution_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
-        reason: answer.status_reason,
-        parameters: parameters.filter_map(|parameter| parameter.parameter_key.zip(parameter.parameter_value)).collect(),
-        review,
     })
 }
 

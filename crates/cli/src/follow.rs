@@ -294,8 +294,11 @@ impl Shown {
         let last: BTreeMap<&str, &str> =
             deployment.events.iter().map(|event| (event.logical_id.as_str(), event.status.as_str())).collect();
         let is_done = |id: &str| last.get(id).is_some_and(|status| status.ends_with("_COMPLETE"));
-        let done = review.changes.iter().filter(|change| is_done(&change.logical_id)).count();
-        format!("  {done}/{}", review.changes.len())
+        // The events are the root stack's.
+        let in_root = review.changes.iter().filter(|change| change.stack.is_empty());
+        let (all, done) =
+            in_root.fold((0, 0), |(all, done), change| (all + 1, done + usize::from(is_done(&change.logical_id))));
+        format!("  {done}/{all}")
     }
 }
 
@@ -311,7 +314,7 @@ fn event_line(event: &StackEvent) -> String {
 mod tests {
     use jiff::Timestamp;
     use slipway_domain::deployment::Action;
-    use slipway_domain::review::{Change, ChangeAction, Replacement, Review};
+    use slipway_domain::review::{Change, ChangeAction, Review};
 
     use super::*;
 
@@ -329,14 +332,8 @@ mod tests {
     }
 
     fn deployment(events: Vec<StackEvent>, link: Option<&str>) -> DeploymentStatus {
-        let change = Change {
-            action: ChangeAction::Add,
-            logical_id: "Api".into(),
-            resource_type: "AWS::Lambda::Function".into(),
-            physical_id: None,
-            replacement: Replacement::No,
-            scope: vec![],
-        };
+        let change = Change::new(ChangeAction::Add, "Api", "AWS::Lambda::Function");
+        let nested = Change { stack: vec!["Billing".into()], ..change.clone() };
         DeploymentStatus {
             id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),
             action: Action::Deploy,
@@ -346,7 +343,7 @@ mod tests {
             outcome: None,
             stack_status: None,
             events,
-            review: Some(Review::new(vec![change])),
+            review: Some(Review::new(vec![change, nested], None)),
             approval_url: link.map(str::to_owned),
             approval_until: link.map(|_| Timestamp::UNIX_EPOCH),
         }
@@ -365,9 +362,16 @@ mod tests {
     #[test]
     fn a_person_is_asked_once_with_the_whole_change_set() {
         let mut shown = Shown::default();
-        assert_eq!(shown.review(&deployment(vec![], None)), ["Change set: 1 changes"]);
+        assert_eq!(shown.review(&deployment(vec![], None)), ["Change set: 2 changes"]);
         let lines = shown.review(&deployment(vec![], Some("https://x/a/1")));
-        assert_eq!(lines.first().unwrap(), "  add  Api  AWS::Lambda::Function");
+        assert_eq!(
+            lines.iter().take(3).map(String::as_str).collect::<Vec<_>>(),
+            [
+                "  Other changes (2)",
+                "    add  Api          AWS::Lambda::Function",
+                "    add  Billing/Api  AWS::Lambda::Function"
+            ]
+        );
         assert!(lines.iter().any(|line| line.contains("https://x/a/1")));
         assert_eq!(lines.last().unwrap(), "  until 1970-01-01 00:00 UTC");
         assert!(shown.review(&deployment(vec![], Some("https://x/a/1"))).is_empty());

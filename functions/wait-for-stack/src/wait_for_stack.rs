@@ -7,7 +7,7 @@ use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, Stack, Targets};
 use slipway_domain::ErrorName;
 use slipway_domain::cause::{Cause, FailedChild, StackEvents, of_operation, root_cause};
-use slipway_domain::change_set::{self, Making};
+use slipway_domain::change_set::{self, Making, MakingError};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::session_policy::Purpose;
@@ -83,7 +83,9 @@ impl WaitForStack {
         let making = change_set::making(&record.deployment, made, seen, now)?;
         if let (Making::Ready, Some(described)) = (making, &described) {
             let Deployment { environment, id, .. } = &record.deployment;
-            self.bucket.put_json(&review_key(environment, id), &described.review).await?;
+            let review = stack.review(&described.arn).await?;
+            let review = review.ok_or_else(|| MakingError::Gone("somebody deleted the change set".into()))?;
+            self.bucket.put_json(&review_key(environment, id), &review).await?;
             let binding = described.binding(record);
             slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
         }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, MAX_REASON_CHARS};
 use slipway_domain::deployment::DeploymentRecord;
-use slipway_domain::review::{Review, Risk};
+use slipway_domain::review::{Group, Recreation, Review, Risk, Shown};
 use slipway_handler::Failure;
 
 /// The page's only style; the content security policy names its digest.
@@ -49,8 +49,9 @@ impl<'a> Page<'a> {
             .map_err(|error| Failure::new(ErrorName::Internal, format!("the page cannot be rendered: {error}")))
     }
 
-    fn class(&self, risk: Risk) -> &'static str {
-        match risk {
+    /// Its colour; the word is beside it.
+    fn class(&self, group: &Group<'_>) -> &'static str {
+        match group.risk {
             Risk::DataLoss => "loss",
             Risk::Replacement => "replace",
             Risk::Iam => "iam",
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use slipway_domain::approval::{Decision, Verdict};
-    use slipway_domain::review::{Change, ChangeAction, Replacement};
+    use slipway_domain::review::{Change, ChangeAction, MAX_REVIEW_BYTES, MAX_VALUE_CHARS, Property};
 
     fn asked(application: &str) -> Approval {
         serde_json::from_value(json!({
@@ -110,25 +111,25 @@ mod tests {
         DeploymentRecord::new(serde_json::from_value(deployment).unwrap())
     }
 
-    fn change(action: ChangeAction, id: &str, kind: &str, replacement: Replacement) -> Change {
-        Change {
-            action,
-            logical_id: id.into(),
-            resource_type: kind.into(),
-            physical_id: None,
-            replacement,
-            scope: vec![],
-        }
+    /// The review that the domain's own test shows in its other renderings.
+    fn rich() -> Review {
+        serde_json::from_str(include_str!("../../../crates/domain/tests/review/review.json")).unwrap()
     }
 
     fn page(approval: &Approval, now: &str) -> String {
-        let review = Review::new(vec![
-            change(ChangeAction::Modify, "NewsTable", "AWS::DynamoDB::Table", Replacement::Yes),
-            change(ChangeAction::Modify, "RefreshFunctionRole", "AWS::IAM::Role", Replacement::No),
-            change(ChangeAction::Remove, "OldTopic", "AWS::SNS::Topic", Replacement::No),
-            change(ChangeAction::Modify, "ServicesFunction", "AWS::Lambda::Function", Replacement::No),
-        ]);
-        Page::new(approval, &record(approval), review, now.parse().unwrap()).html().unwrap()
+        Page::new(approval, &record(approval), rich(), now.parse().unwrap()).html().unwrap()
+    }
+
+    /// `SLIPWAY_BLESS=1` writes it anew: look at it in a browser before it is kept.
+    #[test]
+    fn the_page_is_as_expected() {
+        let html = page(&asked("news"), "2026-01-02T09:00:00Z");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/approval.html");
+        #[allow(clippy::disallowed_methods, reason = "it is asked for from outside")]
+        if std::env::var_os("SLIPWAY_BLESS").is_some() {
+            std::fs::write(path, &html).unwrap();
+        }
+        assert!(html == std::fs::read_to_string(path).unwrap_or_default(), "{path} is different:\n{html}");
     }
 
     #[test]
@@ -137,6 +138,7 @@ mod tests {
         for shown in [
             "Deploy news to prod?",
             "LOSS OF DATA",
+            "Billing/Tax/Rates",
             "2 days left",
             "333333333333",
             "714a629c",
@@ -145,12 +147,34 @@ mod tests {
             assert!(html.contains(shown), "{shown} in {html}");
         }
         assert!(html.contains("group/&#60;script&#62;"), "what others wrote is text, not markup");
-        for hidden in ["never shown", "<script", "0000000000", "1111111111"] {
+        for hidden in ["never shown", "<script", "0000000000", "1111111111", "\u{202e}", "\u{1b}"] {
             assert!(!html.contains(hidden), "{hidden} in {html}");
         }
-        // For a person to open: target/approval.html.
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        let _ = std::fs::write(folder.join("approval.html"), &html);
+    }
+
+    #[test]
+    fn the_largest_page_fits_into_an_answer() {
+        // Lambda's limit: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
+        const ANSWER_BYTES: usize = 6 * 1024 * 1024;
+        let full = MAX_VALUE_CHARS;
+        for (words, properties, changes) in [
+            ("<".repeat(full), 50, 8),
+            ("\u{200b}".repeat(full), 50, 8),
+            ("\"".repeat(full), 50, 8),
+            (String::new(), 50, 200),
+            (String::new(), 0, 5000),
+        ] {
+            let property = Property::new("/P", Some(&words), Some(&words), Recreation::Always);
+            let change = Change::new(ChangeAction::Modify, "A", "AWS::IAM::Role");
+            let change = Change { properties: vec![property; properties], ..change };
+            let review = Review::new(vec![change; changes], None);
+            let stored = serde_json::to_vec(&review).unwrap().len();
+            assert!(stored > MAX_REVIEW_BYTES / 2, "only {stored} bytes of {words:.1}");
+            let approval = asked("news");
+            let html = Page::new(&approval, &record(&approval), review, approval.asked_at).html().unwrap();
+            let answer = serde_json::to_string(&html).unwrap().len();
+            assert!(answer < ANSWER_BYTES, "{answer} bytes of {words:.1}");
+        }
     }
 
     #[test]
