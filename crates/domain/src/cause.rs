@@ -56,7 +56,8 @@ pub fn of_operation(newest_first: &[StackEvent], token: &str) -> Vec<StackEvent>
 /// The last status that `events`, oldest first, tell of the stack `stack_id` itself.
 #[must_use]
 pub fn told<'e>(events: &'e [StackEvent], stack_id: &str) -> Option<&'e str> {
-    let of_itself = |event: &&StackEvent| event.resource_type == STACK && event.physical_id.as_deref() == Some(stack_id);
+    let of_itself =
+        |event: &&StackEvent| event.resource_type == STACK && event.physical_id.as_deref() == Some(stack_id);
     events.iter().rev().find(of_itself).map(|event| event.status.as_str())
 }
 

@@ -116,7 +116,6 @@ impl Settle {
             let (error, cause) = failed.unzip();
             return Ok(Output { error, cause, deployment: None });
         };
-        let deployment = &record.deployment;
         let (error, message) = failed.unzip();
         let ending = match input.end {
             End::Done(ending) => ending,
@@ -130,8 +129,7 @@ impl Settle {
         let record = noted.await?;
         let deployment = &record.deployment;
         let outcome = record.outcome.clone().unwrap_or(outcome);
-        let cleaned =
-            if outcome.ending == Ending::Failed { self.clean_up(&record, now).await } else { Ok(()) };
+        let cleaned = if outcome.ending == Ending::Failed { self.clean_up(&record, now).await } else { Ok(()) };
         let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
         let settled = self.store.update_environment(&deployment.environment, |current| {
             let current: Environment = match current {
