@@ -256,6 +256,9 @@ pub struct DeploymentRecord {
     pub stack_status: Option<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// Whether what it left behind was taken away.
+    #[serde(default)]
+    pub cleaned_up: bool,
 }
 
 impl DeploymentRecord {
@@ -273,6 +276,7 @@ impl DeploymentRecord {
             events: 0,
             stack_status: None,
             outcome: None,
+            cleaned_up: false,
         }
     }
 

@@ -129,7 +129,9 @@ impl Settle {
         let record = noted.await?;
         let deployment = &record.deployment;
         let outcome = record.outcome.clone().unwrap_or(outcome);
-        let cleaned = if outcome.ending == Ending::Failed { self.clean_up(&record, now).await } else { Ok(()) };
+        // The end of each execution that fails is told twice: by its own last step, and by EventBridge.
+        let to_clean = outcome.ending == Ending::Failed && !record.cleaned_up;
+        let cleaned = if to_clean { self.clean_up(&record, now).await } else { Ok(()) };
         let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record, now).await? };
         let settled = self.store.update_environment(&deployment.environment, |current| {
             let current: Environment = match current {
@@ -154,12 +156,18 @@ impl Settle {
         Ok(self.store.deployment(&admission.environment, &id).await?)
     }
 
-    /// Takes away what a failed deployment leaves behind: its question to people, and its change set. The
-    /// empty stack that the change set made goes only while nobody else is at work on the environment.
+    /// Takes away what a failed deployment leaves behind: its question to people, and its change set. The empty stack that the
+    /// change set made goes only while nobody else is at work on the environment.
     async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
             self.void(approval).await?;
         }
+        self.discard(record, now).await?;
+        slipway_handler::note(&self.store, record, |record| record.cleaned_up = true).await?;
+        Ok(())
+    }
+
+    async fn discard(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         // It may have been made and not be noted, or noted as executed, which CloudFormation refused: its name is known.
         if record.release.is_none() {
             return Ok(());
