@@ -182,7 +182,8 @@ async fn serve(client: TcpStream, stacks: Arc<Mutex<Stacks>>) -> io::Result<()> 
     };
     let Some((status, text)) = answered else { return client.shutdown().await };
     let length = text.len();
-    let head = format!("HTTP/1.1 {status} -\r\ncontent-type: text/xml\r\nconnection: close\r\ncontent-length: {length}");
+    let head =
+        format!("HTTP/1.1 {status} -\r\ncontent-type: text/xml\r\nconnection: close\r\ncontent-length: {length}");
     client.write_all(format!("{head}\r\n\r\n{text}").as_bytes()).await?;
     client.shutdown().await
 }
@@ -197,7 +198,13 @@ mod tests {
         let config = aws_sdk_cloudformation::Config::builder()
             .behavior_version_latest()
             .region(aws_sdk_cloudformation::config::Region::new("eu-central-1"))
-            .credentials_provider(aws_sdk_cloudformation::config::Credentials::new("ASIA1", "s", Some("t".into()), None, "x"))
+            .credentials_provider(aws_sdk_cloudformation::config::Credentials::new(
+                "ASIA1",
+                "s",
+                Some("t".into()),
+                None,
+                "x",
+            ))
             .retry_config(aws_sdk_cloudformation::config::retry::RetryConfig::disabled())
             .endpoint_url(stub.endpoint());
         aws_sdk_cloudformation::Client::from_conf(config.build())
@@ -214,7 +221,10 @@ mod tests {
         let make = |kind: ChangeSetType, name: &str| {
             let size = Parameter::builder().parameter_key("Size").parameter_value("large").build();
             let make = client.create_change_set().stack_name("app").change_set_name(name).client_token(name);
-            make.change_set_type(kind).parameters(size).on_stack_failure(OnStackFailure::Delete).template_url("https://t")
+            make.change_set_type(kind)
+                .parameters(size)
+                .on_stack_failure(OnStackFailure::Delete)
+                .template_url("https://t")
         };
         let refused = make(ChangeSetType::Update, "early").send().await.unwrap_err().into_service_error();
         assert_eq!(refused.meta().code(), Some("ValidationError"));
@@ -246,7 +256,12 @@ mod tests {
         assert_eq!(by_id.stacks()[0].stack_status().unwrap().as_str(), "DELETE_COMPLETE");
         let mutations: Vec<_> = stub.mutations("app").into_iter().map(|call| (call.action, call.refused)).collect();
         let refused = Some("ValidationError".to_owned());
-        let expected = [("CreateChangeSet", refused), ("CreateChangeSet", None), ("ExecuteChangeSet", None), ("DeleteStack", None)];
+        let expected = [
+            ("CreateChangeSet", refused),
+            ("CreateChangeSet", None),
+            ("ExecuteChangeSet", None),
+            ("DeleteStack", None),
+        ];
         assert_eq!(mutations, expected.map(|(action, refused)| (action.to_owned(), refused)));
         let call = &stub.calls("app")[1];
         assert_eq!((call.access_key.as_str(), call.session.as_deref()), ("ASIA1", Some("t")));
@@ -268,7 +283,8 @@ mod tests {
         let second = Change::modify("Child", "AWS::CloudFormation::Stack").nested(&child.id);
         stub.play(Stack::found("app", "1", "CREATE_COMPLETE").page([first]).page([second]).with_set(child));
         let client = client(&stub);
-        let make = client.create_change_set().stack_name("app").change_set_name("one").change_set_type(ChangeSetType::Update);
+        let make =
+            client.create_change_set().stack_name("app").change_set_name("one").change_set_type(ChangeSetType::Update);
         make.include_nested_stacks(true).send().await.unwrap();
         let page = client.describe_change_set().stack_name("app").change_set_name("one").include_property_values(true);
         let first = page.clone().send().await.unwrap();
@@ -307,6 +323,10 @@ mod tests {
         }
         assert_eq!(codes, [Some(Some(400)), Some(Some(503)), Some(Some(200)), Some(None), None]);
         assert!(client.delete_stack().stack_name("app").send().await.is_err());
-        assert_eq!(stub.with("app", |stack| stack.status.clone()).as_deref(), Some("DELETE_IN_PROGRESS"), "it took effect");
+        assert_eq!(
+            stub.with("app", |stack| stack.status.clone()).as_deref(),
+            Some("DELETE_IN_PROGRESS"),
+            "it took effect"
+        );
     }
 }

@@ -118,7 +118,10 @@ fn act(stacks: &mut Stacks, call: &Call) -> Answer {
             known(stack, call)?;
             if stack.status.as_deref() != Some("UPDATE_ROLLBACK_FAILED") {
                 let status = stack.status.clone().unwrap_or_default();
-                return Err(invalid(&format!("Stack:{} is in {status} state and can not continue rollback.", stack.id())));
+                return Err(invalid(&format!(
+                    "Stack:{} is in {status} state and can not continue rollback.",
+                    stack.id()
+                )));
             }
             let phases = [Phase::of("UPDATE_ROLLBACK_IN_PROGRESS"), Phase::of("UPDATE_ROLLBACK_COMPLETE")];
             stack.begin(call.field("ClientRequestToken"), phases);
@@ -409,11 +412,14 @@ fn change(change: &Change, values: bool, nested: bool) -> String {
             value("BeforeValue", &property.before),
             value("AfterValue", &property.after),
         ];
-        format!("<Target>{}</Target>", target.concat()) + &tag("Evaluation", "Static") + &tag("ChangeSource", "DirectModification")
+        format!("<Target>{}</Target>", target.concat())
+            + &tag("Evaluation", "Static")
+            + &tag("ChangeSource", "DirectModification")
     });
     let context = |name: &str, value: fn(&super::Property) -> &Option<String>| {
         let known = change.properties.iter().filter_map(|property| Some((&property.name, value(property).as_ref()?)));
-        let properties: serde_json::Map<_, _> = known.map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let properties: serde_json::Map<_, _> =
+            known.map(|(name, value)| (name.clone(), value.as_str().into())).collect();
         let context = serde_json::json!({ "Properties": properties }).to_string();
         optional(name, Some(context.as_str()).filter(|_| values && !change.properties.is_empty()))
     };

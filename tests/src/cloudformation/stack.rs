@@ -47,6 +47,7 @@ pub struct Stack {
     token: Option<String>,
     /// Oldest first.
     events: Vec<Told>,
+    operations: u32,
 }
 
 /// An event that was told, with its time and the token of its operation.
@@ -218,6 +219,7 @@ impl Stack {
             gone: false,
             token: None,
             events: Vec::new(),
+            operations: 0,
         }
     }
 
@@ -337,8 +339,20 @@ impl Stack {
         self.events.push(Told { id, at, token, event });
     }
 
+    /// How many operations began: executions of a change set, deletions, repairs.
+    #[must_use]
+    pub fn operations(&self) -> u32 {
+        self.operations
+    }
+
+    /// The status that it has was looked at often enough: the next look sees the next one.
+    pub fn skip(&mut self) {
+        self.looks = 0;
+    }
+
     /// An operation begins: the first of `phases` at once.
     pub(super) fn begin(&mut self, token: &str, phases: impl IntoIterator<Item = Phase>) {
+        self.operations += 1;
         self.token = Some(token.to_owned()).filter(|token| !token.is_empty());
         self.next = phases.into_iter().collect();
         if let Some(first) = self.next.pop_front() {
@@ -460,9 +474,11 @@ impl SetPhase {
     pub const MAKING: SetPhase =
         SetPhase { status: "CREATE_IN_PROGRESS", execution: "UNAVAILABLE", reason: None, looks: 1 };
     /// The stack was changed since it was made.
-    pub const OBSOLETE: SetPhase = SetPhase { status: "CREATE_COMPLETE", execution: "OBSOLETE", reason: None, looks: 1 };
+    pub const OBSOLETE: SetPhase =
+        SetPhase { status: "CREATE_COMPLETE", execution: "OBSOLETE", reason: None, looks: 1 };
     /// Somebody deleted it.
-    pub const DELETED: SetPhase = SetPhase { status: "DELETE_COMPLETE", execution: "UNAVAILABLE", reason: None, looks: 1 };
+    pub const DELETED: SetPhase =
+        SetPhase { status: "DELETE_COMPLETE", execution: "UNAVAILABLE", reason: None, looks: 1 };
 
     /// It could not be made.
     #[must_use]
