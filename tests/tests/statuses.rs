@@ -174,7 +174,7 @@ const DISCARD: &str = "DeleteChangeSet";
 const DELETE: &str = "DeleteStack";
 
 /// How often a status in progress is seen before the next one.
-const LOOKS: u32 = 3;
+const LOOKS: u32 = 2;
 
 // ---- What drives them -------------------------------------------------------------------------------------------------
 
@@ -205,10 +205,10 @@ async fn ground() -> Ground {
     Ground { world, cloudformation }
 }
 
-/// Runs the cases side by side. Each says itself what is wrong with it; all are run.
+/// Runs the cases side by side, all of them, and says what is wrong with each.
 fn run<F: Future<Output = ()> + Send + 'static>(cases: impl IntoIterator<Item = F>) {
     LazyLock::force(&GROUND);
-    let failed = RUNTIME.block_on(async {
+    let wrong: Vec<String> = RUNTIME.block_on(async {
         let mut running = JoinSet::new();
         for case in cases {
             running.spawn(async {
@@ -216,13 +216,17 @@ fn run<F: Future<Output = ()> + Send + 'static>(cases: impl IntoIterator<Item = 
                 case.await;
             });
         }
-        let mut failed = 0;
+        let mut wrong = Vec::new();
         while let Some(ended) = running.join_next().await {
-            failed += usize::from(ended.is_err());
+            // What a task prints goes to whichever test started the runtime.
+            wrong.extend(ended.err().map(|error| match error.try_into_panic() {
+                Ok(said) => said.downcast::<String>().map_or_else(|_| "a case panicked".into(), |said| *said),
+                Err(error) => error.to_string(),
+            }));
         }
-        failed
+        wrong
     });
-    assert_eq!(failed, 0, "cases failed: see above");
+    assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// One environment, its stack, and what is said of it when something is wrong.
