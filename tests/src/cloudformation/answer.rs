@@ -28,10 +28,10 @@ pub(super) fn answer(
     let stack = stacks.by_name.entry(call.stack.clone()).or_insert_with(|| Stack::absent(&call.stack, &account));
     let how = stack.misbehaviour(&call.action);
     let answer = match how {
-        None | Some(Misbehaviour::Lost) => act(stacks, &call),
+        None | Some(Misbehaviour::Lost | Misbehaviour::Garbage) => act(stacks, &call),
         Some(Misbehaviour::Throttled) => Err((400, "Throttling", "Rate exceeded".to_owned())),
         Some(Misbehaviour::Error(status, code)) => Err((status, code, "as the test wants it".to_owned())),
-        Some(Misbehaviour::Garbage | Misbehaviour::Silence) => Ok(String::new()),
+        Some(Misbehaviour::Silence) => Ok(String::new()),
     };
     call.refused = answer.as_ref().err().map(|(_, code, _)| (*code).to_owned());
     let action = call.action.clone();

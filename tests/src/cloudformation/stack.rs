@@ -186,7 +186,7 @@ pub enum Misbehaviour {
     Throttled,
     /// An HTTP status with an error's code.
     Error(u16, &'static str),
-    /// 200, with what is no XML.
+    /// It takes effect, and the answer is 200 with what is no XML.
     Garbage,
     /// The connection ends, and nothing happened.
     Silence,
