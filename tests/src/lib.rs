@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
 
+pub mod cloudformation;
 pub mod peers;
 
 use std::collections::BTreeMap;
