@@ -551,7 +551,6 @@ fn what_cannot_be_deleted_to_be_made_anew_is_a_persons() {
 }
 
 #[test]
-#[ignore = "crates/aws/src/target.rs reads the newest thousand events only"]
 fn the_first_failure_is_found_however_much_followed() {
     run([async {
         let case = Case::new("dev", "a failure, and 1,200 events of what was rolled back after it");
@@ -691,7 +690,6 @@ fn a_change_set_that_cannot_be_made_fails_with_cloudformations_own_reason() {
 }
 
 #[test]
-#[ignore = "functions/change-set/src/change_set.rs notes a change set only once it was described"]
 fn a_change_set_that_was_made_unseen_does_not_stay_behind() {
     run([async {
         let case = Case::new("dev", "made, and then no right to look at it");
@@ -757,7 +755,6 @@ fn what_is_not_what_was_reviewed_is_not_executed() {
 }
 
 #[test]
-#[ignore = "functions/change-set/src/change_set.rs keeps the values of a stack that was never made"]
 fn an_empty_shell_has_no_values_to_keep() {
     run(["dev", "staging"].map(|stage| async move {
         let case = Case::new(stage, "a shell that tells parameters");
@@ -811,13 +808,11 @@ fn throttling_and_faults_of_the_service_fail_no_deployment() {
 }
 
 #[test]
-#[ignore = "crates/aws/src/error.rs takes an answer of 200 that is no XML for a refusal"]
 fn an_answer_that_is_none_fails_no_deployment() {
     trouble(&[Misbehaviour::Garbage]);
 }
 
 #[test]
-#[ignore = "crates/aws/src/error.rs takes an answer of 200 that is no XML for a refusal"]
 fn an_answer_that_is_none_hides_no_effect() {
     run(["CreateChangeSet", "ExecuteChangeSet", "DeleteStack"].map(|action| async move {
         let case = Case::new("dev", format!("{action} takes effect, and is answered with what is no XML"));

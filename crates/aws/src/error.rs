@@ -135,7 +135,8 @@ where
         Kind::NotFound
     } else if CONFLICT.contains(&code) {
         Kind::Conflict
-    } else if status.is_none_or(|status| status >= 500) {
+    // What says "yes" and cannot be read is some proxy's, or was cut off: the service has not answered.
+    } else if !status.is_some_and(|status| (300..500).contains(&status)) {
         Kind::Unavailable
     } else {
         Kind::Refused

@@ -25,7 +25,7 @@ pub use change_set::ChangeSetDescription;
 /// How long a session lasts: a step that takes longer is dead (a Lambda function ends after 15 minutes).
 const SESSION_SECONDS: i32 = 15 * 60;
 /// The most pages of events, of 100 each, that one look reads.
-const EVENT_PAGES: usize = 10;
+const EVENT_PAGES: usize = 100;
 
 /// Assumes SharedServiceRole in target accounts.
 #[derive(Debug, Clone)]
@@ -299,7 +299,7 @@ impl Stack {
         request.send().await.map(drop).map_err(|error| sort("cloudformation:DeleteStack", &error))
     }
 
-    /// The stack's newest events, newest first, back to those older than `since`; at most a thousand.
+    /// The stack's newest events, newest first, back to those older than `since`; at most ten thousand.
     ///
     /// # Errors
     /// [`AwsError`].

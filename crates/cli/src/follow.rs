@@ -250,6 +250,8 @@ impl Follower<'_> {
 #[derive(Debug, Default)]
 struct Shown {
     events: HashSet<String>,
+    /// How many sentences of the deployment's own.
+    said: usize,
     /// Whom it was said to wait for.
     holder: Option<DeploymentId>,
     summary: bool,
@@ -262,7 +264,7 @@ impl Shown {
         events.iter().filter(|event| self.events.insert(event.id.clone())).map(event_line).collect()
     }
 
-    /// Whom it waits for, the change set in one line, and the question to a person with everything it takes to answer it: each once.
+    /// Whom it waits for, what it did unasked, the change set in one line, and the question to a person with everything it takes to answer it: each once.
     fn review(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(holder) = &deployment.waits_for
@@ -271,6 +273,8 @@ impl Shown {
             self.holder = Some(holder.deployment.clone());
             lines.push(format!("Waiting for {holder}."));
         }
+        lines.extend(deployment.said.iter().skip(self.said).cloned());
+        self.said = self.said.max(deployment.said.len());
         if let (Some(review), false) = (&deployment.review, self.summary) {
             self.summary = true;
             lines.push(format!("Change set: {}", review.summary()));
@@ -340,6 +344,7 @@ mod tests {
             account: "111111111111".into(),
             started_at: Timestamp::UNIX_EPOCH,
             waits_for: None,
+            said: vec![],
             outcome: None,
             stack_status: None,
             events,

@@ -43,20 +43,14 @@ pub enum OpeningError {
     #[error(transparent)]
     Unknown(#[from] UnknownStatus),
     /// The stack is a person's to repair.
-    #[error(
-        "the stack {stack} is {status}; in account {account}, after a look at its events: {command} --region {region}"
-    )]
+    #[error("the stack {stack} is {status}; {advice}")]
     Repair {
         /// Which.
         stack: StackName,
         /// Its status.
         status: StackStatus,
-        /// The target's account.
-        account: String,
-        /// The target's region.
-        region: String,
         /// What leads out of it.
-        command: String,
+        advice: String,
     },
     /// It has been busy for as long as a deployment may take.
     #[error("the stack {stack} has been {status} for {minutes} minutes, the stage's time limit")]
@@ -91,14 +85,16 @@ pub fn open(deployment: &Deployment, seen: Option<SeenStack<'_>>, now: Timestamp
 }
 
 fn repair(deployment: &Deployment, status: StackStatus) -> OpeningError {
+    OpeningError::Repair { stack: deployment.stack_name.clone(), status, advice: advice(deployment, status) }
+}
+
+/// What a person does about a stack that is stuck in `status`: where, and the exact command.
+pub(crate) fn advice(deployment: &Deployment, status: StackStatus) -> String {
     let Deployment { stack_name: stack, target, .. } = deployment;
-    OpeningError::Repair {
-        stack: stack.clone(),
-        status,
-        account: target.account.to_string(),
-        region: target.region.to_string(),
-        command: format!("aws cloudformation {} --stack-name {stack}", status.repair()),
-    }
+    let (account, region, command) = (&target.account, &target.region, status.repair());
+    format!(
+        "in account {account}, after a look at its events: aws cloudformation {command} --stack-name {stack} --region {region}"
+    )
 }
 
 /// How long to wait for a stack that somebody else keeps busy, in seconds.

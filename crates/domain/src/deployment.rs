@@ -254,6 +254,9 @@ pub struct DeploymentRecord {
     pub events: usize,
     /// The stack's status when it was last looked at.
     pub stack_status: Option<String>,
+    /// What it did that nobody asked for, one sentence each.
+    #[serde(default)]
+    pub said: Vec<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// Whether what it left behind was taken away.
@@ -275,8 +278,16 @@ impl DeploymentRecord {
             operation: None,
             events: 0,
             stack_status: None,
+            said: Vec::new(),
             outcome: None,
             cleaned_up: false,
+        }
+    }
+
+    /// Says `sentence`, once.
+    pub fn say(&mut self, sentence: &str) {
+        if !self.said.iter().any(|said| said == sentence) {
+            self.said.push(sentence.to_owned());
         }
     }
 

@@ -206,6 +206,9 @@ pub struct DeploymentStatus {
     /// Who holds the environment, while it waits for that.
     #[serde(default)]
     pub waits_for: Option<Holder>,
+    /// What it did that nobody asked for, one sentence each.
+    #[serde(default)]
+    pub said: Vec<String>,
     /// How it ended, if it did.
     pub outcome: Option<Outcome>,
     /// The stack's status when it was last looked at.

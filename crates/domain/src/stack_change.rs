@@ -3,9 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause::{Cause, StackEvent, told};
+use crate::change_set::advice;
 use crate::deployment::{Deployment, Operation, OperationMark};
 use crate::names::StackName;
-use crate::stack_status::{Progress, StackStatus, UnknownStatus};
+use crate::stack_status::{Entry, Progress, StackStatus, UnknownStatus};
 use crate::stages::Span;
 use crate::waiting::next_wait;
 
@@ -43,7 +44,7 @@ pub enum StackError {
         limit: Span,
     },
     /// It failed.
-    #[error("the stack {stack} is {status}: {}", why(.cause.as_deref()))]
+    #[error("the stack {stack} is {status}: {}{}", why(.cause.as_deref()), stuck(.advice.as_deref()))]
     Failed {
         /// Which.
         stack: StackName,
@@ -51,7 +52,21 @@ pub enum StackError {
         status: StackStatus,
         /// Why.
         cause: Option<Box<Cause>>,
+        /// What a person does about it, if only a person can.
+        advice: Option<String>,
     },
+}
+
+fn stuck(advice: Option<&str>) -> String {
+    advice.map(|advice| format!("; to repair it, {advice}")).unwrap_or_default()
+}
+
+/// The failure of the operation of `deployment` whose stack ended as `status`.
+#[must_use]
+pub fn failed(deployment: &Deployment, status: StackStatus, cause: Option<Cause>) -> StackError {
+    let stuck = status.entry(deployment.target.protected) == Entry::Repair;
+    let advice = stuck.then(|| advice(deployment, status));
+    StackError::Failed { stack: deployment.stack_name.clone(), status, cause: cause.map(Box::new), advice }
 }
 
 fn why(cause: Option<&Cause>) -> String {

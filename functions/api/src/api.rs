@@ -210,6 +210,7 @@ impl Api {
             account: deployment.target.account.to_string(),
             started_at: deployment.started_at,
             waits_for: record.waits_for,
+            said: record.said,
             outcome: record.outcome,
             stack_status: record.stack_status,
             events: events.unwrap_or_default(),

@@ -88,9 +88,8 @@ impl ChangeSet {
             Opening::Wait => return Ok(busy(deployment, now)),
             Opening::Delete { stack_id, status } => {
                 // Said before it is done: whoever looks later finds why the stack is another one.
-                let removed = format!("{status}: its first create failed, so it is deleted and made anew");
-                slipway_handler::note(&self.store, record, |record| record.stack_status = Some(removed.clone()))
-                    .await?;
+                let said = format!("The stack is {status}: its first create failed, so it is deleted and made anew.");
+                slipway_handler::note(&self.store, record, |record| record.say(&said)).await?;
                 stack.delete(&stack_id, &deployment.id.request_token(Operation::Delete)).await?;
                 return Ok(busy(deployment, now));
             }
@@ -98,7 +97,8 @@ impl ChangeSet {
         let manifest: Option<Manifest> =
             self.bucket.get_json(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?;
         let manifest = manifest.ok_or_else(|| Failure::new(ErrorName::Internal, "the release has no manifest"))?;
-        let previous = described.map(|stack| stack.parameters).unwrap_or_default();
+        // An empty shell has no values that could be kept, whatever it tells.
+        let previous = described.filter(|_| !creates_stack).map(|stack| stack.parameters).unwrap_or_default();
         let parameters = parameters(&manifest.parameters, &launch.parameters, &previous)?;
         let name = deployment.id.change_set_name();
         let template_url = self.bucket.https_url(&template_key(&launch.bundle), deployment.target.region.as_str());

@@ -11,7 +11,7 @@ use slipway_domain::change_set::{self, Making, MakingError};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::session_policy::Purpose;
-use slipway_domain::stack_change::{self, SKEW, StackError, Standing};
+use slipway_domain::stack_change::{self, SKEW, Standing};
 use slipway_handler::{Failure, Polled};
 
 use crate::place;
@@ -129,10 +129,10 @@ impl WaitForStack {
             Standing::Failed(status) => {
                 let stacks = with_children(stack, StackEvents { path: Vec::new(), events }, &token).await?;
                 let cause = match root_cause(&stacks) {
-                    Some(cause) => Some(Box::new(self.placed(deployment, cause).await)),
+                    Some(cause) => Some(self.placed(deployment, cause).await),
                     None => None,
                 };
-                Err(StackError::Failed { stack: deployment.stack_name.clone(), status, cause }.into())
+                Err(stack_change::failed(deployment, status, cause).into())
             }
         }
     }
