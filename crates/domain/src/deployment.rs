@@ -242,6 +242,9 @@ pub struct DeploymentRecord {
     /// Who holds the environment's lease, while it waits for that.
     #[serde(default)]
     pub waits_for: Option<Holder>,
+    /// Whether CloudFormation was asked to make its change set, written before it is.
+    #[serde(default)]
+    pub change_set_asked: bool,
     /// Its change set, once it is made.
     pub change_set: Option<ChangeSetRef>,
     /// What an approval of it is bound to, once the change set is ready.
@@ -272,6 +275,7 @@ impl DeploymentRecord {
             deployment,
             release: None,
             waits_for: None,
+            change_set_asked: false,
             change_set: None,
             binding: None,
             approval: None,
@@ -282,6 +286,13 @@ impl DeploymentRecord {
             outcome: None,
             cleaned_up: false,
         }
+    }
+
+    /// Whether there may be a change set that nobody executed: one that was asked for and need not have been noted, or one
+    /// whose execution was noted and need not have been heard of. What CloudFormation told events of was executed.
+    #[must_use]
+    pub fn may_leave_change_set(&self) -> bool {
+        self.change_set_asked && self.events == 0
     }
 
     /// Says `sentence`, once.

@@ -67,6 +67,9 @@ pub struct Environment {
     pub deployment: Option<DeploymentId>,
     /// The deployment that waits for a person.
     pub waiting: Option<Waiting>,
+    /// The last deployment that ended as asked.
+    #[serde(default)]
+    pub ended: Option<DeploymentId>,
     /// The deployment that made what is live.
     #[serde(default)]
     pub live: Option<DeploymentId>,
@@ -114,6 +117,7 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
             pipeline_id: 0,
             deployment: None,
             waiting: None,
+            ended: None,
             live: None,
             previous: None,
             release: None,
@@ -179,9 +183,12 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         environment.waiting = None;
     }
     let last = environment.deployment.as_ref() == Some(&deployment.id);
-    if !last && outcome.ending != Ending::Failed {
-        // Told late, or twice: what came since counts.
-        return environment;
+    if outcome.ending != Ending::Failed {
+        if environment.ended.as_ref().is_some_and(|ended| *ended > deployment.id) {
+            // Told late: what ended since counts. Ids sort by time, and one at a time is at work.
+            return environment;
+        }
+        environment.ended = Some(deployment.id.clone());
     }
     match outcome.ending {
         Ending::Succeeded | Ending::NoChanges => {
@@ -302,8 +309,12 @@ mod tests {
             stage: StageName::new("dev").unwrap(),
             environment: EnvironmentName::new("review/x").unwrap(),
         };
+        // A pipeline begins each second, and its stop job with it, a moment later.
+        let seconds = i64::try_from(pipeline_id).unwrap_or(0);
+        let begins = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let begins = if action == Action::Teardown { begins + SignedDuration::from_millis(1) } else { begins };
         Deployment {
-            id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, &format!("{action:?}{pipeline_id}")),
+            id: DeploymentId::from_execution(begins, &format!("{action:?}{pipeline_id}")),
             action,
             stack_name: environment.stack_name(),
             environment,
@@ -351,6 +362,36 @@ mod tests {
         let late = begin(Some(&second), &deployment(Action::Deploy, 11, false)).unwrap_err();
         assert_eq!((late.mine, late.newest), (11, 12));
         assert!(begin(Some(&second), &deployment(Action::Teardown, 10, false)).is_ok(), "a stop job is never too old");
+    }
+
+    #[test]
+    fn what_only_began_takes_nothing_from_what_ends() {
+        let first = deployment(Action::Deploy, 10, false);
+        let second = deployment(Action::Deploy, 11, false);
+        let waiting = begin(Some(&begin(None, &first).unwrap()), &second).unwrap();
+        let release = first.launch.as_ref().map(|launch| launch.bundle.clone());
+        let live = settle(waiting, &first, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!((live.release.clone(), live.live.clone()), (release, Some(first.id.clone())));
+        let failed = settle(live.clone(), &second, &outcome(Ending::Failed), &Shown::default());
+        assert_eq!((failed.state, failed.live), (EnvironmentState::Failed, Some(first.id.clone())));
+        // Told late, an end changes nothing that ended since.
+        let newer = settle(live, &second, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(newer.previous.as_ref(), Some(&first.id));
+        assert_eq!(settle(newer.clone(), &first, &outcome(Ending::Succeeded), &Shown::default()), newer);
+    }
+
+    #[test]
+    fn a_rollback_comes_before_a_newer_pipeline_but_not_before_what_began_since() {
+        let newest = begin(None, &deployment(Action::Deploy, 12, false)).unwrap();
+        let mut rollback = deployment(Action::Deploy, 10, false);
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(20);
+        rollback.id = DeploymentId::from_execution(at, "rollback");
+        rollback.rollback = true;
+        let begun = begin(Some(&newest), &rollback).unwrap();
+        assert_eq!(begun.pipeline_id, 12, "an older pipeline's own deployment still does not");
+        assert!(resume(Some(&begun), &rollback).is_ok());
+        let since = begin(Some(&begun), &deployment(Action::Deploy, 30, false)).unwrap();
+        assert!(resume(Some(&since), &rollback).is_err());
     }
 
     #[test]

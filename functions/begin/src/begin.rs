@@ -175,6 +175,12 @@ impl Begin {
         }
         let holder = holder.as_ref().map(Holder::of).filter(|_| matches!(taking, Taking::Held { .. }));
         self.note_holder(deployment, holder).await?;
+        let record = self.store.deployment(key, id).await?;
+        if record.is_some_and(|record| record.outcome.is_some()) {
+            // Stopped while this step was at work: settle has recorded the end, and gives nothing up any more.
+            self.store.give_up_lease(key, id, now).await?;
+            return Err(Failure::new(ErrorName::Stopped, "the deployment ended while it began"));
+        }
         match taking {
             Taking::Ours(lease) => Ok(Output { deployment: reference(lease.fence), approval, protected, wait: 0 }),
             Taking::Held { owner, until } => {

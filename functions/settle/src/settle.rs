@@ -168,8 +168,7 @@ impl Settle {
     }
 
     async fn discard(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
-        // It may have been made and not be noted, or noted as executed, which CloudFormation refused: its name is known.
-        if record.release.is_none() {
+        if !record.may_leave_change_set() {
             return Ok(());
         }
         let Deployment { environment, id, .. } = &record.deployment;
