@@ -2,7 +2,7 @@
 //! tasks of chosen executions call a function of the test's, which calls the real one, or not, and then errs, is silent,
 //! or calls the real function behind a proxy that throttles it, or kills its process after one of its calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -115,7 +115,7 @@ pub async fn install(world: &World, plans: &[Plan]) {
     let variables = BTreeMap::from([("FAULT_ACCOUNT".to_owned(), TOOLING.to_owned())]);
     create_function(world, FUNCTION, &role, &format!("#!{python}\n{FAULT}"), variables).await;
 
-    let mut copies = BTreeSet::new();
+    let mut copies = 0;
     for (action, text) in MACHINES {
         let output = match action {
             Action::Deploy => "DeployMachine",
@@ -139,14 +139,20 @@ pub async fn install(world: &World, plans: &[Plan]) {
             }
             let real = state["Arguments"]["FunctionName"].as_str().unwrap().to_owned();
             let program = program(file["States"][name]["Arguments"]["FunctionName"].as_str().unwrap());
-            for (mode, call) in plans.iter().filter_map(|plan| plan.fault.proxied()) {
-                let copy = copy_name(&program, mode, call);
-                if copies.insert(copy.clone()) {
-                    let bootstrap = bootstrap(&program, &endpoint, mode, call);
-                    copy_function(world, &real, &copy, &bootstrap).await;
-                }
+            let mut others = Vec::new();
+            for plan in &plans {
+                // One for each, since the proxy counts the calls of a process, and processes are used again.
+                others.push(match plan.fault.proxied() {
+                    None => String::new(),
+                    Some((mode, call)) => {
+                        copies += 1;
+                        let other = format!("{program}-{mode}-{copies}");
+                        copy_function(world, &real, &other, &bootstrap(&program, &endpoint, mode, call)).await;
+                        other
+                    }
+                });
             }
-            spoil(state, &real, &program, &plans);
+            spoil(state, &real, plans.iter().copied().zip(others).collect());
         }
         let update = world.machines.update_state_machine().state_machine_arn(arn).definition(definition.to_string());
         update.send().await.unwrap();
@@ -160,30 +166,24 @@ fn program(substitution: &str) -> String {
     format!("slipway{}", name.chars().map(dashed).collect::<String>())
 }
 
-/// The name of the function of `program` behind the proxy.
-fn copy_name(program: &str, mode: &str, call: &str) -> String {
-    format!("{program}-{mode}-{}", call.replace('.', "-"))
-}
-
-/// Lets a Task call the test's function in the executions of `plans`.
-fn spoil(state: &mut Value, real: &str, program: &str, plans: &[&Plan]) {
+/// Lets a Task call the test's function in the executions of `plans`, each with the function behind the proxy, if it has one.
+fn spoil(state: &mut Value, real: &str, plans: Vec<(&Plan, String)>) {
     const NAME: &str = "$states.context.Execution.Name";
     let mut faults = Map::new();
-    for plan in plans {
-        let (what, other) = match (plan.fault, plan.fault.proxied()) {
-            (_, Some((mode, call))) => ("instead", copy_name(program, mode, call)),
-            (Fault::Error, None) => ("fail", String::new()),
-            (Fault::Timeout, None) => ("hold", String::new()),
-            (_, None) => ("lose", String::new()),
+    let mut late = Map::new();
+    for (plan, other) in plans {
+        let what = match plan.fault {
+            Fault::LostAnswer => "lose",
+            Fault::Error => "fail",
+            Fault::Timeout => "hold",
+            Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) => "instead",
         };
+        if plan.fault == Fault::Timeout {
+            late.insert(plan.execution.clone(), json!(true));
+        }
         let fault = json!({"do": what, "other": other, "tries": plan.fault.tries()});
         faults.insert(plan.execution.clone(), fault);
     }
-    let late: Map<String, Value> = plans
-        .iter()
-        .filter(|plan| plan.fault == Fault::Timeout)
-        .map(|plan| (plan.execution.clone(), json!(true)))
-        .collect();
     let found = format!("$lookup({}, {NAME})", Value::from(faults));
     let payload = expression(&state["Arguments"]["Payload"]);
     let wrapped = format!(

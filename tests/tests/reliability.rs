@@ -190,7 +190,14 @@ const STEPS: &[Step] = &[
 ];
 
 /// Rows that fail because of a defect that is known: their names, and what is wrong. One that is mended must be taken out.
-const KNOWN_DEFECTS: &[(&str, &str)] = &[];
+const KNOWN_DEFECTS: &[(&str, &[&str])] = &[
+    // The change set is made, and the row does not say so: the tail looks for what the row says.
+    ("deploy: Create change set: throttled for good at DescribeChangeSet", SHELL_LEFT),
+    ("deploy: Create change set: throttled for good at PutItem.2", SHELL_LEFT),
+    // The mark of the execution is written, and CloudFormation never heard of it: the tail takes the mark for the deed.
+    ("deploy: Execute change set: throttled for good at ExecuteChangeSet", SHELL_LEFT),
+];
+const SHELL_LEFT: &[&str] = &["a change set is left behind", "an empty stack is left behind"];
 
 /// One fault in one step.
 #[derive(Debug, Clone)]
@@ -415,8 +422,7 @@ fn judge(rows: &[Row], ends: &[End], all: bool) {
             ));
         }
         let name = row.name();
-        let known: Vec<&str> =
-            KNOWN_DEFECTS.iter().filter(|(known, _)| *known == name).map(|(_, problem)| *problem).collect();
+        let known = KNOWN_DEFECTS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, problems)| *problems);
         if problems != known {
             let _ = writeln!(wrong, "{name}: {end}: {problems:?}; known: {known:?}");
         }
