@@ -23,10 +23,8 @@ async fn streams(world: &World, call: &str, input: &Value) -> Value {
     let scope = format!("{TOOLING}/20260101/{REGION}/dynamodb/aws4_request");
     let request = reqwest::Client::new().post(world.control_plane.emulator.endpoint());
     let request = request.header("x-amz-target", format!("DynamoDBStreams_20120810.{call}"));
-    let request = request.header(
-        "authorization",
-        format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"),
-    );
+    let request = request
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"));
     let answer = request.header("content-type", "application/x-amz-json-1.0").body(input.to_string()).send();
     let text = answer.await.unwrap().text().await.unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{call}: {error}: {text}"))
@@ -50,8 +48,7 @@ async fn written(world: &World, stream: &str, on: &On) -> Vec<(String, Value)> {
     let described = streams(world, "DescribeStream", &json!({"StreamArn": stream})).await;
     let shards = described["StreamDescription"]["Shards"].as_array().unwrap();
     assert_eq!(shards.len(), 1, "one shard is one order");
-    let from =
-        json!({"StreamArn": stream, "ShardId": shards[0]["ShardId"], "ShardIteratorType": "TRIM_HORIZON"});
+    let from = json!({"StreamArn": stream, "ShardId": shards[0]["ShardId"], "ShardIteratorType": "TRIM_HORIZON"});
     let mut iterator = streams(world, "GetShardIterator", &from).await["ShardIterator"].clone();
     let partition = format!("ENV#101#{}#{}#{}", on.application, on.stage, on.environment);
     let mut writes = Vec::new();
@@ -200,7 +197,12 @@ fn thirty_environments_at_once_are_all_green() {
         let mut jobs = Vec::new();
         for at in 0..30 {
             let (digest, zip) = bundle(&tiny(&format!("wide-{crowd}-{at}")));
-            jobs.push((job("deploy-dev", "feature"), on("dev", &format!("review/wide-{crowd}-{at}")), launch(&digest), zip));
+            jobs.push((
+                job("deploy-dev", "feature"),
+                on("dev", &format!("review/wide-{crowd}-{at}")),
+                launch(&digest),
+                zip,
+            ));
         }
         let places: Vec<On> = jobs.iter().map(|(_, on, ..)| on.clone()).collect();
         for (ended, on) in all_at_once(world, jobs).await.into_iter().zip(&places) {

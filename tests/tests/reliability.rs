@@ -451,7 +451,10 @@ fn judge(rows: &[Row], ends: &[End], all: bool) {
         let at = COLUMNS.iter().position(|name| *name == column).unwrap();
         let written = line.split('|').nth(at + 3).unwrap();
         for end in cell {
-            assert!(written.split(';').any(|one| one.trim() == end), "docs/RELIABILITY.md says of {step}, {column}: {written}; it is {end}");
+            assert!(
+                written.split(';').any(|one| one.trim() == end),
+                "docs/RELIABILITY.md says of {step}, {column}: {written}; it is {end}"
+            );
         }
     }
 }
@@ -654,7 +657,9 @@ async fn left_behind(world: &World, row: &Row) -> Vec<String> {
     let (name, cloudformation) = (key.stack_name().to_string(), world.cloudformation(DEV));
     let sets = cloudformation.list_change_sets().stack_name(&name).send().await.ok();
     let sets = sets.and_then(|sets| sets.summaries).unwrap_or_default();
-    let waiting = sets.iter().filter(|set| set.execution_status().is_some_and(|status| status.as_str() == "AVAILABLE" || status.as_str() == "UNAVAILABLE"));
+    let waiting = sets.iter().filter(|set| {
+        set.execution_status().is_some_and(|status| status.as_str() == "AVAILABLE" || status.as_str() == "UNAVAILABLE")
+    });
     let mut left = Vec::new();
     if waiting.count() > 0 {
         left.push("a change set is left behind".to_owned());
