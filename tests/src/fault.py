@@ -42,8 +42,12 @@ def handle(event):
     if event["try"] >= event["tries"]:
         return call(function, payload)
     if what == "instead":
-        # The same function, behind the proxy that throttles or kills it.
-        return call(event["other"], payload)
+        # The same function, behind the proxy that throttles, kills or holds it.
+        try:
+            return call(event["other"], payload)
+        finally:
+            if event["done"]:
+                urllib.request.urlopen(event["done"]).read()
     if what == "fail":
         raise error("Internal", "a fault of the test's")
     answer = call(function, payload)

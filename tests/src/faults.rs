@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, FunctionCode, Runtime};
@@ -45,6 +46,8 @@ pub enum Fault {
     Burst(&'static str),
     /// AWS throttles this call, and all of its kind that follow, without end.
     Throttled(&'static str),
+    /// A person stops the execution while the step is about to make this call; the step goes on once the end is recorded.
+    Stopped(&'static str),
 }
 
 impl Fault {
@@ -53,7 +56,7 @@ impl Fault {
     pub fn call(self) -> Option<&'static str> {
         match self {
             Fault::LostAnswer | Fault::Error | Fault::Timeout => None,
-            Fault::Killed(call) | Fault::Burst(call) | Fault::Throttled(call) => Some(call),
+            Fault::Killed(call) | Fault::Burst(call) | Fault::Throttled(call) | Fault::Stopped(call) => Some(call),
         }
     }
 
@@ -62,7 +65,7 @@ impl Fault {
     pub fn is_survived(self) -> bool {
         match self {
             Fault::LostAnswer | Fault::Killed(_) | Fault::Burst(_) => true,
-            Fault::Error | Fault::Timeout | Fault::Throttled(_) => false,
+            Fault::Error | Fault::Timeout | Fault::Throttled(_) | Fault::Stopped(_) => false,
         }
     }
 
@@ -71,7 +74,7 @@ impl Fault {
         match self {
             Fault::LostAnswer | Fault::Killed(_) => 1,
             Fault::Burst(_) => 2,
-            Fault::Error | Fault::Timeout | Fault::Throttled(_) => 1000,
+            Fault::Error | Fault::Timeout | Fault::Throttled(_) | Fault::Stopped(_) => 1000,
         }
     }
 
@@ -82,6 +85,7 @@ impl Fault {
             Fault::Killed(call) => Some(("kill", call)),
             Fault::Burst(call) => Some(("throttle", call)),
             Fault::Throttled(call) => Some(("exhaust", call)),
+            Fault::Stopped(call) => Some(("hold", call)),
         }
     }
 }
@@ -97,6 +101,42 @@ pub struct Plan {
     pub execution: String,
     /// What goes wrong.
     pub fault: Fault,
+}
+
+impl Plan {
+    /// What tells the execution from others, and is short.
+    fn tag(&self) -> String {
+        self.execution.rsplit('-').next().unwrap_or_default().chars().take(10).collect()
+    }
+
+    /// Comes back when the step is about to make the call that [`Fault::Stopped`] names.
+    pub async fn is_held(&self) {
+        until(&self.tag(), Gate::Held).await;
+    }
+
+    /// Lets the step go on, and comes back when it has ended.
+    pub async fn let_go(&self) {
+        GATES.lock().unwrap().insert(self.tag(), Gate::Open);
+        until(&self.tag(), Gate::Done).await;
+    }
+}
+
+/// Where a held step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Held,
+    Open,
+    Done,
+}
+
+static GATES: Mutex<BTreeMap<String, Gate>> = Mutex::new(BTreeMap::new());
+
+async fn until(tag: &str, wanted: Gate) {
+    let began = Instant::now();
+    while GATES.lock().unwrap().get(tag) != Some(&wanted) {
+        assert!(began.elapsed() < Duration::from_secs(120), "{tag} is never {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The Tasks of a state machine, in the order of the file.
@@ -147,12 +187,13 @@ pub async fn install(world: &World, plans: &[Plan]) {
                     Some((mode, call)) => {
                         copies += 1;
                         let other = format!("{program}-{mode}-{copies}");
-                        copy_function(world, &real, &other, &bootstrap(&program, &endpoint, mode, call)).await;
+                        copy_function(world, &real, &other, &bootstrap(&program, &endpoint, mode, call, &plan.tag()))
+                            .await;
                         other
                     }
                 });
             }
-            spoil(state, &real, plans.iter().copied().zip(others).collect());
+            spoil(state, &real, &endpoint, plans.iter().copied().zip(others).collect());
         }
         let update = world.machines.update_state_machine().state_machine_arn(arn).definition(definition.to_string());
         update.send().await.unwrap();
@@ -167,7 +208,7 @@ fn program(substitution: &str) -> String {
 }
 
 /// Lets a Task call the test's function in the executions of `plans`, each with the function behind the proxy, if it has one.
-fn spoil(state: &mut Value, real: &str, plans: Vec<(&Plan, String)>) {
+fn spoil(state: &mut Value, real: &str, proxy: &str, plans: Vec<(&Plan, String)>) {
     const NAME: &str = "$states.context.Execution.Name";
     let mut faults = Map::new();
     let mut late = Map::new();
@@ -176,12 +217,17 @@ fn spoil(state: &mut Value, real: &str, plans: Vec<(&Plan, String)>) {
             Fault::LostAnswer => "lose",
             Fault::Error => "fail",
             Fault::Timeout => "hold",
-            Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) => "instead",
+            Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) | Fault::Stopped(_) => "instead",
         };
         if plan.fault == Fault::Timeout {
             late.insert(plan.execution.clone(), json!(true));
         }
-        let fault = json!({"do": what, "other": other, "tries": plan.fault.tries()});
+        let done = match plan.fault {
+            Fault::Stopped(_) => format!("{proxy}/done/{}", plan.tag()),
+            Fault::LostAnswer | Fault::Error | Fault::Timeout => String::new(),
+            Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) => String::new(),
+        };
+        let fault = json!({"do": what, "other": other, "tries": plan.fault.tries(), "done": done});
         faults.insert(plan.execution.clone(), fault);
     }
     let found = format!("$lookup({}, {NAME})", Value::from(faults));
@@ -238,11 +284,13 @@ async fn create_function(
 
 /// What starts `program` so that its calls of AWS go through the proxy, which is told by the user agent whose they are, and what
 /// to do at which. (The path is no place for that: it is signed.) The process keeps its number, so that it can be killed.
-fn bootstrap(program: &str, proxy: &str, mode: &str, call: &str) -> String {
+fn bootstrap(program: &str, proxy: &str, mode: &str, call: &str, tag: &str) -> String {
     let program = target_dir().join("debug").join(program);
     let tries = if mode == "exhaust" { "export AWS_MAX_ATTEMPTS=1\n" } else { "" };
     let program = program.display();
-    format!("#!/bin/sh\n{tries}export AWS_ENDPOINT_URL={proxy} AWS_SDK_UA_APP_ID={mode}-{call}-$$\nexec '{program}'\n")
+    format!(
+        "#!/bin/sh\n{tries}export AWS_ENDPOINT_URL={proxy} AWS_SDK_UA_APP_ID={mode}-{call}-$$-{tag}\nexec '{program}'\n"
+    )
 }
 
 /// The function `copy`: `real`, started otherwise.
@@ -288,10 +336,15 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
     client.read_exact(&mut body).await?;
 
     let (method, _) = first.split_once(' ').unwrap_or_default();
+    if let Some(tag) = first.strip_prefix("GET /done/").and_then(|rest| rest.split(' ').next()) {
+        GATES.lock().unwrap().insert(tag.to_owned(), Gate::Done);
+        client.write_all(b"HTTP/1.1 204 -\r\nconnection: close\r\n\r\n").await?;
+        return client.shutdown().await;
+    }
     let agent = header("user-agent").unwrap_or_default().split(' ').find_map(|part| part.strip_prefix("app/"));
     let mut parts = agent.unwrap_or_default().split('-');
     let mut part = || parts.next().unwrap_or_default();
-    let (mode, wanted, process) = (part(), part(), part());
+    let (mode, wanted, process, tag) = (part(), part(), part(), part());
     let (wanted, from) = wanted.split_once('.').unwrap_or((wanted, "1"));
     let text = String::from_utf8_lossy(&body);
     let (dialect, call) = match (header("x-amz-target"), text.split("Action=").nth(1), method) {
@@ -308,7 +361,11 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
         *count
     };
     let hit = call == wanted && count >= from.parse().unwrap_or(1);
-    if hit && mode != "kill" {
+    if hit && mode == "hold" && count.to_string() == from {
+        GATES.lock().unwrap().insert(tag.to_owned(), Gate::Held);
+        until(tag, Gate::Open).await;
+    }
+    if hit && ["throttle", "exhaust"].contains(&mode) {
         client.write_all(dialect.throttled().as_bytes()).await?;
         return client.shutdown().await;
     }
@@ -319,7 +376,7 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
     upstream.write_all(&body).await?;
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer).await?;
-    if hit {
+    if hit && mode == "kill" {
         assert!(!process.is_empty() && process.bytes().all(|digit| digit.is_ascii_digit()), "the process is {process}");
         // AWS did it, and the process never hears of that.
         let mut kill = std::process::Command::new("sh");

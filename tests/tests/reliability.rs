@@ -1,9 +1,9 @@
 //! Each step of each state machine goes wrong in each way, over the real machines on the embedded AWS: what the machine tries
 //! again ends as if nothing had happened, with its effects once; what it does not is recorded, and leaves nothing behind.
 //!
-//! Without more, a sample runs: another one each day. `SLIPWAY_FAULTS=all` runs everything and checks the table of
-//! docs/RELIABILITY.md, which `SLIPWAY_BLESS=1` then writes; `SLIPWAY_FAULTS=<number>` repeats a sample, and
-//! `SLIPWAY_FAULTS=<text>` runs the rows whose name contains the text.
+//! Without more, a sample runs: another one each day. `SLIPWAY_FAULTS=all` runs everything, `SLIPWAY_FAULTS=<number>` repeats a
+//! sample, and `SLIPWAY_FAULTS=<text>` runs the rows whose name contains the text. The table of docs/RELIABILITY.md must
+//! hold what ran; with `SLIPWAY_BLESS=1` those cells of it of which all rows ran are written.
 
 #![allow(
     clippy::unwrap_used,
@@ -196,7 +196,19 @@ const KNOWN_DEFECTS: &[(&str, &[&str])] = &[
     ("deploy: Create change set: throttled for good at PutItem.2", SHELL_LEFT),
     // The mark of the execution is written, and CloudFormation never heard of it: the tail takes the mark for the deed.
     ("deploy: Execute change set: throttled for good at ExecuteChangeSet", SHELL_LEFT),
+    // A step that was at work when its execution was stopped goes on after the end was recorded, and nobody cleans up after it:
+    // it makes a change set,
+    ("deploy: Create change set: stopped at CreateChangeSet", SHELL_LEFT),
+    ("deploy: Create change set: stopped at PutItem.2", SHELL_LEFT),
+    // or takes the lease, which then is a dead deployment's until it runs out.
+    ("deploy: Begin: stopped at PutItem.3", LEASE_HELD),
+    ("deploy: Begin: stopped at PutItem.4", LEASE_HELD),
+    ("deploy: Take lease again: stopped at PutItem", LEASE_HELD),
+    ("deploy: Take lease again: stopped at PutItem.2", LEASE_HELD),
+    ("teardown: Begin: stopped at PutItem.3", LEASE_HELD),
+    ("teardown: Begin: stopped at PutItem.4", LEASE_HELD),
 ];
+const LEASE_HELD: &[&str] = &["the lease is held"];
 const SHELL_LEFT: &[&str] = &["a change set is left behind", "an empty stack is left behind"];
 
 /// One fault in one step.
@@ -246,22 +258,23 @@ impl Row {
 
     /// The name of the error that the step fails with.
     fn error(&self) -> Option<&'static str> {
-        self.fault.map(|fault| match fault {
-            Fault::LostAnswer => "Lambda.Unknown",
-            Fault::Error => "Internal",
-            Fault::Timeout => "States.Timeout",
-            Fault::Killed(_) => "Runtime.ExitError",
-            Fault::Burst(_) | Fault::Throttled(_) => "Throttled",
-        })
+        match self.fault? {
+            Fault::LostAnswer => Some("Lambda.Unknown"),
+            Fault::Error => Some("Internal"),
+            Fault::Timeout => Some("States.Timeout"),
+            Fault::Killed(_) => Some("Runtime.ExitError"),
+            Fault::Burst(_) | Fault::Throttled(_) => Some("Throttled"),
+            Fault::Stopped(_) => None,
+        }
     }
 }
 
 /// The table's columns.
-const COLUMNS: [&str; 6] =
-    ["lost answer", "error", "no answer in time", "killed", "throttled for a while", "throttled for good"];
+const COLUMNS: [&str; 7] =
+    ["lost answer", "error", "no answer in time", "killed", "throttled for a while", "throttled for good", "stopped"];
 
 fn column(fault: Fault) -> &'static str {
-    let [lost, error, timeout, killed, burst, throttled] = COLUMNS;
+    let [lost, error, timeout, killed, burst, throttled, stopped] = COLUMNS;
     match fault {
         Fault::LostAnswer => lost,
         Fault::Error => error,
@@ -269,6 +282,7 @@ fn column(fault: Fault) -> &'static str {
         Fault::Killed(_) => killed,
         Fault::Burst(_) => burst,
         Fault::Throttled(_) => throttled,
+        Fault::Stopped(_) => stopped,
     }
 }
 
@@ -284,6 +298,9 @@ fn rows() -> Vec<Row> {
         // One burst shows that what is tried again goes on; where it can strike, the endless ones show.
         add(Fault::Burst(throttled.last().unwrap()));
         throttled.iter().for_each(|call| add(Fault::Throttled(call)));
+        // Before `Begin` has written its row with its second call, no record tells that the end was told.
+        let unseen = if *name == "Begin" { 2 } else { 0 };
+        killed.iter().skip(unseen).for_each(|call| add(Fault::Stopped(call)));
     }
     rows
 }
@@ -345,7 +362,6 @@ fn a_step_that_goes_wrong_is_got_over_or_recorded() {
     in_world(|world| async move {
         let chosen = std::env::var("SLIPWAY_FAULTS").unwrap_or_default();
         let rows = rows();
-        let all = chosen == "all";
         let sample = |seed: u64| {
             println!("a sample of the faults: SLIPWAY_FAULTS={seed}");
             let at = |(at, _): &(usize, &Row)| (*at as u64 + seed).is_multiple_of(SAMPLE);
@@ -367,7 +383,7 @@ fn a_step_that_goes_wrong_is_got_over_or_recorded() {
         stages(world).await;
         faults::install(world, &running.iter().flat_map(Row::plans).collect::<Vec<_>>()).await;
         let ends = run(world, &running).await;
-        judge(&running, &ends, all);
+        judge(&running, &ends);
     });
 }
 
@@ -406,12 +422,12 @@ async fn run(world: &'static World, rows: &[Row]) -> Vec<End> {
 }
 
 /// Compares the ends with what they must be, and with the table.
-fn judge(rows: &[Row], ends: &[End], all: bool) {
+fn judge(rows: &[Row], ends: &[End]) {
     let baseline = |scenario: Scenario| {
         rows.iter().zip(ends).find(|(row, _)| row.scenario == scenario && row.fault.is_none()).unwrap().1
     };
     let mut wrong = String::new();
-    let mut cells: BTreeMap<(&str, &str, &str), BTreeSet<String>> = BTreeMap::new();
+    let mut cells = Cells::new();
     for (row, end) in rows.iter().zip(ends) {
         let mut problems = end.problems.clone();
         if row.fault.is_some_and(Fault::is_survived) && end.stands != baseline(row.scenario).stands {
@@ -428,46 +444,53 @@ fn judge(rows: &[Row], ends: &[End], all: bool) {
         }
         if let Some(fault) = row.fault {
             let cell = cells.entry((row.scenario.machine().as_str(), row.step, column(fault))).or_default();
-            cell.insert(end.to_string());
+            cell.push(end.to_string());
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     let page = slipway_local::workspace_root().join("docs/RELIABILITY.md");
     let text = std::fs::read_to_string(&page).unwrap();
-    if all {
-        let table = table(&cells);
-        let (before, rest) = text.split_once("<!-- table -->\n").unwrap();
-        let (_, after) = rest.split_once("<!-- end of the table -->").unwrap();
+    let (before, rest) = text.split_once("<!-- table -->\n").unwrap();
+    let (written, after) = rest.split_once("<!-- end of the table -->").unwrap();
+    let table = table(&cells, written);
+    if std::env::var("SLIPWAY_BLESS").is_ok() {
         let blessed = format!("{before}<!-- table -->\n{table}<!-- end of the table -->{after}");
-        if std::env::var("SLIPWAY_BLESS").is_ok() {
-            std::fs::write(&page, blessed).unwrap();
-        } else {
-            assert_eq!(text, blessed, "docs/RELIABILITY.md; SLIPWAY_BLESS=1 writes it anew");
-        }
-        return;
-    }
-    for ((machine, step, column), cell) in cells {
-        let line = text.lines().find(|line| line.starts_with(&format!("| {machine} | {step} |"))).unwrap();
-        let at = COLUMNS.iter().position(|name| *name == column).unwrap();
-        let written = line.split('|').nth(at + 3).unwrap();
-        for end in cell {
-            assert!(
-                written.split(';').any(|one| one.trim() == end),
-                "docs/RELIABILITY.md says of {step}, {column}: {written}; it is {end}"
-            );
-        }
+        std::fs::write(&page, blessed).unwrap();
+    } else {
+        assert_eq!(written, table, "docs/RELIABILITY.md; SLIPWAY_BLESS=1 writes it anew");
     }
 }
 
-fn table(cells: &BTreeMap<(&str, &str, &str), BTreeSet<String>>) -> String {
+/// The ends of the rows of a cell.
+type Cells = BTreeMap<(&'static str, &'static str, &'static str), Vec<String>>;
+
+/// The table with those cells of which all rows ran, and those others that are `written` already. What ran of them must be in there.
+fn table(cells: &Cells, written: &str) -> String {
     let mut text = format!("| machine | step | {} |\n|---|---|{}\n", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
+    let rows = rows();
     for step in STEPS {
         let machine = step.machine.as_str();
-        let ends = COLUMNS.map(|column| {
-            let ends = cells.get(&(machine, step.name, column)).cloned().unwrap_or_default();
-            ends.into_iter().collect::<Vec<_>>().join("; ")
+        let begins = format!("| {machine} | {} |", step.name);
+        let line = written.lines().find(|line| line.starts_with(&begins)).unwrap_or_default();
+        let ends = COLUMNS.iter().enumerate().map(|(at, title)| {
+            let known = line.split('|').nth(at + 3).unwrap_or_default().trim();
+            let ran = cells.get(&(machine, step.name, *title)).cloned().unwrap_or_default();
+            let is_cell = |row: &&Row| {
+                row.step == step.name
+                    && row.scenario.machine() == step.machine
+                    && row.fault.is_some_and(|fault| column(fault) == *title)
+            };
+            let whole = ran.len() == rows.iter().filter(is_cell).count();
+            let ends: BTreeSet<String> = ran.into_iter().collect();
+            if whole {
+                return ends.into_iter().collect::<Vec<_>>().join("; ");
+            }
+            for end in ends {
+                assert!(known.split("; ").any(|one| one == end), "{begins} {title}: {known} is written, and not {end}");
+            }
+            known.to_owned()
         });
-        let _ = writeln!(text, "| {machine} | {} | {} |", step.name, ends.join(" | "));
+        let _ = writeln!(text, "{begins} {} |", ends.collect::<Vec<_>>().join(" | "));
     }
     text
 }
@@ -488,6 +511,15 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
             world.start_admitted(&serde_json::from_value(admitted).unwrap(), &row.job).await
         }
     };
+    if let Some(Fault::Stopped(_)) = row.fault {
+        let plan = row.plans().pop().unwrap();
+        approved_until_held(world, row, &plan).await;
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+        recorded(world, row, &arn).await;
+        // The record is not the last thing that settle does.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        plan.let_go().await;
+    }
     // Where the question itself goes wrong for good, nobody answers it.
     let answers = row.step != "Approval" || row.fault.is_some_and(Fault::is_survived);
     let execution = match ended(world, &arn, row, &row.job, answers).await {
@@ -526,6 +558,32 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
     (stands, problems)
 }
 
+/// Waits until the step is about to make its call, and lets the right person approve what is asked on the way there.
+async fn approved_until_held(world: &World, row: &Row, plan: &Plan) {
+    let asks = row.scenario == Scenario::Approved && row.step != "Approval";
+    let approving = async {
+        loop {
+            if asks {
+                approve(world, row, &row.job).await;
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    };
+    tokio::select! {
+        () = plan.is_held() => {}
+        () = approving => {}
+    }
+}
+
+/// Approves what is asked, if something is.
+async fn approve(world: &World, row: &Row, by: &NewsJob) {
+    let status = world.status(by, &row.on).await.ok();
+    let link = status.and_then(|status| status.deployment).and_then(|deployment| deployment.approval_url);
+    if let Some(link) = link {
+        world.decide(&link, "approve", &by.clone().played_by(8, "release-manager")).await;
+    }
+}
+
 /// Waits for the execution's end, and lets the right person approve what is asked.
 async fn ended(world: &World, arn: &str, row: &Row, by: &NewsJob, answers: bool) -> Result<String, String> {
     let began = Instant::now();
@@ -540,11 +598,7 @@ async fn ended(world: &World, arn: &str, row: &Row, by: &NewsJob, answers: bool)
             return Err("it runs on and on".into());
         }
         if row.scenario == Scenario::Approved && answers {
-            let status = world.status(by, &row.on).await.ok();
-            let link = status.and_then(|status| status.deployment).and_then(|deployment| deployment.approval_url);
-            if let Some(link) = link {
-                world.decide(&link, "approve", &by.clone().played_by(8, "release-manager")).await;
-            }
+            approve(world, row, by).await;
         }
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
