@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
 
 pub mod cloudformation;
+pub mod faults;
 pub mod peers;
 
 use std::collections::BTreeMap;
@@ -477,7 +478,8 @@ impl World {
 }
 
 /// A DynamoDB value as JSON.
-fn plain(value: &aws_sdk_dynamodb::types::AttributeValue) -> Value {
+#[must_use]
+pub fn plain(value: &aws_sdk_dynamodb::types::AttributeValue) -> Value {
     if let Ok(text) = value.as_s() {
         json!(text)
     } else if let Ok(number) = value.as_n() {
