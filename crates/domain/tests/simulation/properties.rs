@@ -1,0 +1,395 @@
+//! What has to hold, whatever happens: after every step, and at the end of a run.
+
+use std::collections::BTreeMap;
+
+use slipway_domain::ErrorName;
+use slipway_domain::approval::{Decision, Verdict};
+use slipway_domain::deployment::{Action, DeploymentRecord, Ending, Operation, Outcome, ReleaseDigests};
+use slipway_domain::environment::EnvironmentState;
+use slipway_domain::lease::Lease;
+
+use crate::cloudformation::{ChangeSet, End, HOUR, Kind, Made};
+use crate::machines::Execution;
+use crate::scenario::bundle;
+use crate::steps::question;
+use crate::world::{STEP, State, moment};
+
+/// The most transitions of one execution: Step Functions ends one after 25,000 events, of which each makes about five.
+const MOST_TRANSITIONS: u32 = 4000;
+
+/// What is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Property {
+    /// Green only when the stack is as asked, by the deployment's own operation.
+    GreenIsTrue,
+    /// Who changes a stack holds its environment's lease.
+    OneWriter,
+    /// The lease passes from one to the next only when it was given up, ran out, or its owner is dead; its fence grows.
+    LeaseIsALease,
+    /// What is executed was reviewed and, where the stage asks, approved: by somebody else, in time, and not refused before.
+    OnlyTheApproved,
+    /// Nothing live is deleted by a deployment, and nothing at all in a protected stage.
+    NothingLiveIsDeleted,
+    /// No older pipeline's release after a newer one's.
+    NewestWins,
+    /// The environment's row says what is live.
+    RowIsTrue,
+    /// The first end that is recorded is the end.
+    OneEnd,
+    /// Every deployment ends, in bounded time and steps, with a recorded result and the lease free.
+    AlwaysAnEnd,
+    /// No change set and no shell is left behind.
+    NothingLeft,
+    /// Where nothing goes wrong, nothing fails.
+    CalmIsGreen,
+}
+
+/// Something that does not hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Violation {
+    pub(crate) property: Property,
+    pub(crate) what: String,
+    /// A weakness that is known: counted, and not a failure.
+    pub(crate) known: Option<Weakness>,
+}
+
+/// What the design does not promise, or does not keep: each is described in docs/RELIABILITY.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Weakness {
+    /// A step of an execution that ended goes on for as long as a function may, while another deployment takes over.
+    OrphanedStep,
+}
+
+/// What was seen to be true, apart from what the rows say.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Nothing goes wrong in this run.
+    pub(crate) calm: bool,
+    pub(crate) violations: Vec<Violation>,
+    leases: BTreeMap<String, Lease>,
+    outcomes: BTreeMap<String, Outcome>,
+    decisions: BTreeMap<String, Decision>,
+    /// What was there to review when a question was put, or the change set became ready.
+    reviewed: BTreeMap<String, Reviewed>,
+    /// The newest pipeline that executed, by environment.
+    executed: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reviewed {
+    change_set: Option<String>,
+    release: Option<ReleaseDigests>,
+}
+
+fn reviewed(record: &DeploymentRecord) -> Reviewed {
+    let change_set = record.change_set.as_ref().map(|set| set.arn.clone());
+    Reviewed { change_set, release: record.release.clone() }
+}
+
+/// A call that changes a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    CreateChangeSet,
+    ExecuteChangeSet(String),
+    DeleteStack(String),
+}
+
+impl State {
+    fn violate(&mut self, property: Property, known: Option<Weakness>, what: String) {
+        self.note(|| format!("VIOLATION of {property:?}{}: {what}", known.map_or("", |_| " (known)")));
+        self.facts.violations.push(Violation { property, what, known });
+    }
+}
+
+/// Right before a call that changes a stack has its effect. `fence` is the one that its step was given; `settle` has none.
+pub(crate) fn before(state: &mut State, execution: usize, mutation: &Mutation, fence: Option<u64>) {
+    let Execution { asked, running, .. } = state.executions[execution].clone();
+    let deployment = &asked.deployment;
+    let key = deployment.environment.to_string();
+    let lease = state.leases.get(&key).map(|(lease, _)| lease.clone());
+    let holds = lease.as_ref().is_some_and(|lease| {
+        lease.owner.as_ref() == Some(&deployment.id) && fence.is_none_or(|fence| fence == lease.fence)
+    });
+    if !holds {
+        let orphaned = (!running).then_some(Weakness::OrphanedStep);
+        let what = format!("{}: {mutation:?} with the fence {fence:?}, and the lease is {lease:?}", asked.label);
+        state.violate(Property::OneWriter, orphaned, what);
+    }
+    match mutation {
+        Mutation::CreateChangeSet => {}
+        Mutation::ExecuteChangeSet(arn) => {
+            approved(state, execution, arn);
+            let pipeline = deployment.requester.as_ref().map_or(0, |requester| requester.pipeline_id);
+            let newest = state.environments.get(&key).map_or(0, |(row, _)| row.pipeline_id);
+            let last = state.facts.executed.get(&key).copied().unwrap_or(0);
+            // Nothing is newer than what was torn down.
+            if pipeline < last && newest != 0 {
+                let orphaned = (!running).then_some(Weakness::OrphanedStep);
+                let what = format!("{} executes after pipeline {last}", asked.label);
+                state.violate(Property::NewestWins, orphaned, what);
+            }
+            let available = state.cloudformation.change_sets.iter().any(|set| set.arn == *arn && set.token.is_none());
+            if available {
+                state.facts.executed.insert(key, pipeline);
+            }
+        }
+        Mutation::DeleteStack(id) => deletable(state, execution, id),
+    }
+}
+
+fn approved(state: &mut State, execution: usize, arn: &str) {
+    let asked = state.executions[execution].asked.clone();
+    let id = asked.deployment.id.to_string();
+    let Some((record, _)) = state.deployments.get(&id).cloned() else { return };
+    let now = Reviewed { change_set: Some(arn.to_owned()), release: record.release.clone() };
+    if state.facts.reviewed.get(&id) != Some(&now) {
+        let what = format!("{} executes {now:?}, reviewed was {:?}", asked.label, state.facts.reviewed.get(&id));
+        state.violate(Property::OnlyTheApproved, None, what);
+    }
+    if asked.deployment.approval.is_none() {
+        return;
+    }
+    let decision = state.facts.decisions.get(question(&asked.deployment.id).as_str());
+    if decision.is_none_or(|decision| decision.verdict != Verdict::Approve) {
+        let what = format!("{} executes, and the first decision was {decision:?}", asked.label);
+        state.violate(Property::OnlyTheApproved, None, what);
+    }
+}
+
+fn deletable(state: &mut State, execution: usize, id: &str) {
+    let Execution { asked, running, .. } = state.executions[execution].clone();
+    let Some(stack) = state.cloudformation.stacks.iter().position(|stack| stack.id == id) else { return };
+    let status = state.cloudformation.stacks[stack].status();
+    let touched = state.stages[asked.stage].touched;
+    if asked.deployment.target.protected {
+        let what = format!("{} deletes a protected stack, {status}", asked.label);
+        state.violate(Property::NothingLiveIsDeleted, None, what);
+    }
+    if asked.deployment.action == Action::Teardown || touched {
+        return;
+    }
+    let dead = ["REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"];
+    if !dead.contains(&status) && !status.starts_with("DELETE_") {
+        let what = format!("{} deletes a stack that is {status}", asked.label);
+        state.violate(Property::NothingLiveIsDeleted, None, what);
+    }
+    // A shell with somebody else's change set in it, who still wants it.
+    let wanted = |execution: &Execution| {
+        let name = execution.asked.deployment.id.change_set_name();
+        let mut sets = state.cloudformation.change_sets.iter();
+        execution.running && sets.any(|set| set.stack == stack && set.name == name && set.deleted_at.is_none())
+    };
+    let others = state.executions.iter().enumerate().filter(|(index, _)| *index != execution);
+    let robbed = others.map(|(_, other)| other).find(|other| wanted(other)).map(|other| other.asked.label.clone());
+    if let Some(robbed) = robbed {
+        let orphaned = (!running).then_some(Weakness::OrphanedStep);
+        let what = format!("{} deletes the shell with the change set of {robbed}", asked.label);
+        state.violate(Property::NothingLiveIsDeleted, orphaned, what);
+    }
+}
+
+/// After every step that wrote a row.
+pub(crate) fn after(state: &mut State) {
+    if !std::mem::take(&mut state.written) {
+        return;
+    }
+    leases(state);
+    for (id, (record, _)) in state.deployments.clone() {
+        if record.binding.is_some() && record.approval.is_none() && record.operation.is_none() {
+            state.facts.reviewed.entry(id.clone()).or_insert_with(|| reviewed(&record));
+        }
+        let known = state.facts.outcomes.get(&id).cloned();
+        match (known, record.outcome.clone()) {
+            (None, Some(outcome)) => {
+                let what = format!("{id} ends {:?} {:?} {:?}", outcome.ending, outcome.error, outcome.message);
+                state.note(|| what);
+                state.facts.outcomes.insert(id, outcome.clone());
+                green(state, &record, &outcome);
+            }
+            (Some(known), found) if found.as_ref() != Some(&known) => {
+                let what = format!("{id} ended {known:?}, and then {found:?}");
+                state.violate(Property::OneEnd, None, what);
+                state.facts.outcomes.insert(id, found.unwrap_or(known));
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+    for (id, (approval, _)) in state.approvals.clone() {
+        let Some(decision) = approval.decision.clone() else { continue };
+        match state.facts.decisions.get(&id) {
+            None => {
+                let late = decision.at >= approval.asked_at + approval.policy.expires_in.duration();
+                let own = decision.verdict == Verdict::Approve && decision.user_id == approval.requester.user_id;
+                if late || own || approval.void.is_some() {
+                    let what = format!("{decision:?} counts, of a question that was {approval:?}");
+                    state.violate(Property::OnlyTheApproved, None, what);
+                }
+                state.facts.decisions.insert(id, decision);
+            }
+            Some(first) if *first != decision => {
+                let what = format!("{first:?} was decided, and then {decision:?}");
+                state.violate(Property::OnlyTheApproved, None, what);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn leases(state: &mut State) {
+    for (key, (lease, _)) in state.leases.clone() {
+        let before = state.facts.leases.insert(key, lease.clone());
+        let Some(before) = before.filter(|before| *before != lease) else { continue };
+        let changed = before.owner != lease.owner && lease.owner.is_some();
+        if lease.fence < before.fence || (changed && lease.fence <= before.fence) {
+            state.violate(Property::LeaseIsALease, None, format!("the fence went from {before:?} to {lease:?}"));
+        }
+        let Some(owner) = before.owner.as_ref().filter(|_| changed) else { continue };
+        let lives = |execution: &Execution| execution.running && execution.asked.deployment.id == *owner;
+        // A step decides by the time that it began at.
+        let ran_out = moment(before.until) <= state.now + STEP;
+        if !ran_out && state.executions.iter().any(lives) {
+            state.violate(Property::LeaseIsALease, None, format!("{before:?} was taken: {lease:?}"));
+        }
+    }
+}
+
+fn operation<'a>(state: &'a State, record: &DeploymentRecord, what: Operation) -> Option<&'a crate::cloudformation::Operation> {
+    let token = record.deployment.id.request_token(what);
+    state.cloudformation.operations.iter().rev().find(|operation| operation.token.as_ref() == Some(&token))
+}
+
+/// A green end, at the moment that it is recorded.
+fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
+    let deployment = &record.deployment;
+    let Some(execution) = state.executions.iter().find(|execution| execution.asked.deployment.id == deployment.id) else {
+        return;
+    };
+    let (asked, touched) = (execution.asked.clone(), state.stages[execution.asked.stage].touched);
+    let false_because = match outcome.ending {
+        Ending::Failed => None,
+        Ending::Succeeded => match operation(state, record, Operation::Execute) {
+            Some(operation) if operation.ended == Some(End::Succeeded) && operation.template == asked.template => None,
+            other => Some(format!("its operation is {other:?}")),
+        },
+        Ending::NoChanges => {
+            let name = deployment.id.change_set_name();
+            let set = state.cloudformation.change_sets.iter().rev().find(|set| set.name == name);
+            let empty = set.is_some_and(|set| set.made == Made::Empty);
+            (!empty).then(|| format!("its change set is {set:?}"))
+        }
+        Ending::TornDown => {
+            let stack = state.cloudformation.named(deployment.stack_name.as_str());
+            let stack = stack.map(|stack| &state.cloudformation.stacks[stack]);
+            let there = stack.filter(|stack| !touched && stack.status() != "REVIEW_IN_PROGRESS");
+            there.map(|stack| format!("the stack is {}", stack.status()))
+        }
+    };
+    if let Some(because) = false_because {
+        let what = format!("{} is {:?}, and {because}", asked.label, outcome.ending);
+        state.violate(Property::GreenIsTrue, None, what);
+    }
+}
+
+/// At the end of a run.
+pub(crate) fn at_end(state: &mut State) {
+    for execution in state.executions.clone() {
+        ended(state, &execution);
+    }
+    let held: Vec<_> = state.leases.iter().filter(|(_, (lease, _))| lease.owner.is_some()).collect();
+    let held: Vec<_> = held.into_iter().map(|(key, (lease, _))| format!("{key} is still held: {lease:?}")).collect();
+    for what in held {
+        state.violate(Property::AlwaysAnEnd, None, what);
+    }
+    left(state);
+    for stage in 0..state.stages.len() {
+        row(state, stage);
+    }
+}
+
+fn ended(state: &mut State, execution: &Execution) {
+    let asked = &execution.asked;
+    let deployment = &asked.deployment;
+    let Some(ended_at) = execution.ended_at else {
+        state.violate(Property::AlwaysAnEnd, None, format!("{} goes on for ever", asked.label));
+        return;
+    };
+    let people = deployment.longest() - deployment.timeout.duration();
+    let most = deployment.longest() + people + deployment.timeout.duration() * 3;
+    let took = ended_at - execution.started_at;
+    if i128::from(took) > most.as_millis() + i128::from(HOUR) || execution.transitions > MOST_TRANSITIONS {
+        let what = format!("{} took {} s and {} transitions", asked.label, took / 1000, execution.transitions);
+        state.violate(Property::AlwaysAnEnd, None, what);
+    }
+    match state.deployments.get(&deployment.id.to_string()).map(|(record, _)| record.outcome.clone()) {
+        Some(None) => {
+            state.violate(Property::AlwaysAnEnd, None, format!("{} has no recorded end", asked.label));
+        }
+        Some(Some(outcome)) if state.facts.calm && outcome.ending == Ending::Failed => {
+            let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired];
+            if !outcome.error.is_some_and(|error| fair.contains(&error)) {
+                state.violate(Property::CalmIsGreen, None, format!("{} failed: {outcome:?}", asked.label));
+            }
+        }
+        // It ended before it was admitted: there is nothing to record it on.
+        None | Some(Some(_)) => {}
+    }
+}
+
+/// Change sets and shells that nobody will use.
+fn left(state: &mut State) {
+    let sets: Vec<ChangeSet> = state.cloudformation.change_sets.clone();
+    for set in sets.iter().filter(|set| set.deleted_at.is_none()) {
+        let stack = state.cloudformation.stacks[set.stack].clone();
+        let owner = state.executions.iter().find(|execution| execution.asked.deployment.id.change_set_name() == set.name);
+        let Some(owner) = owner.map(|owner| owner.asked.clone()) else { continue };
+        // What is executed cannot be deleted; it goes with the next success, or with the stack.
+        if state.stages[owner.stage].touched || set.token.is_some() || stack.is_gone() {
+            continue;
+        }
+        let row = state.deployments.get(&owner.deployment.id.to_string()).map(|(record, _)| record.clone());
+        let what = format!("{} left {} on a stack that is {}; {row:?}", owner.label, set.arn, stack.status());
+        state.violate(Property::NothingLeft, None, what);
+    }
+    for stack in state.cloudformation.stacks.clone() {
+        let stage = state.stages.iter().find(|stage| stage.key.stack_name().as_str() == stack.name).unwrap();
+        let ours = stack.history.first().is_some_and(|(at, _)| *at >= 0);
+        if stack.status() == "REVIEW_IN_PROGRESS" && !stage.target.protected && !stage.touched && ours {
+            state.violate(Property::NothingLeft, None, format!("the shell {} is left", stack.id));
+        }
+    }
+}
+
+/// Whether the environment's row says what is live, where Slipway can know.
+fn row(state: &mut State, stage: usize) {
+    let stage = state.stages[stage].clone();
+    let Some((row, _)) = state.environments.get(&stage.key.to_string()).cloned() else { return };
+    let stack = state.cloudformation.named(stage.key.stack_name().as_str());
+    let stack = stack.map(|stack| state.cloudformation.stacks[stack].clone());
+    let broken = |status: &str| status.ends_with("_FAILED");
+    // What goes on by itself after its deployment ended, and what CloudFormation could not finish, is nobody's to know.
+    let went_on = state.deployments.values().any(|(record, _)| {
+        let execute = operation(state, record, Operation::Execute);
+        let failed = record.outcome.as_ref().is_none_or(|outcome| outcome.ending == Ending::Failed);
+        let here = record.deployment.environment == stage.key;
+        let delete = operation(state, record, Operation::Delete).filter(|_| record.deployment.action == Action::Teardown);
+        here && failed && execute.or(delete).is_some_and(|operation| operation.ended == Some(End::Succeeded))
+    });
+    let unclear = stack.as_ref().is_some_and(|stack| stack.is_busy() || broken(stack.status()));
+    if stage.touched || unclear || went_on {
+        return;
+    }
+    let live = stack.as_ref().and_then(|stack| stack.live).map(bundle);
+    if row.release != live {
+        let what = format!("the row says {:?} of {:?}, live is {live:?}; {stack:?}", row.state, row.release);
+        state.violate(Property::RowIsTrue, None, what);
+    }
+    if row.state == EnvironmentState::TornDown && live.is_some() {
+        state.violate(Property::RowIsTrue, None, format!("the row says torn down, and {stack:?} lives"));
+    }
+}
+
+/// For the count of what a run did: an operation of some kind that ended so.
+pub(crate) fn happened(state: &State, kind: Kind, end: End) -> usize {
+    let operations = state.cloudformation.operations.iter();
+    operations.filter(|operation| operation.kind == kind && operation.ended == Some(end)).count()
+}
