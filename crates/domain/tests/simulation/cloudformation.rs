@@ -145,7 +145,7 @@ pub(crate) struct ChangeSet {
     pub(crate) creates: bool,
     pub(crate) template: Template,
     on_failure: OnFailure,
-    made_at: Ms,
+    pub(crate) made_at: Ms,
     ready_at: Ms,
     pub(crate) made: Made,
     /// Execution statuses after it became ready, and since when.
@@ -198,6 +198,8 @@ pub(crate) struct NewChangeSet<'a> {
     pub(crate) creates: bool,
     pub(crate) template: Template,
     pub(crate) wrong: bool,
+    /// CloudFormation is still making it when nobody waits any more.
+    pub(crate) endless: bool,
     pub(crate) on_failure: OnFailure,
 }
 
@@ -327,7 +329,7 @@ impl CloudFormation {
             Some(live) if live == new.template => Made::Empty,
             Some(_) | None => Made::Ready,
         };
-        let takes = if random.chance(1, 100) { 6 * HOUR } else { random.between(2 * SECOND, 60 * SECOND) };
+        let takes = if new.endless { 6 * HOUR } else { random.between(2 * SECOND, 60 * SECOND) };
         self.change_sets.push(ChangeSet {
             arn: format!("arn:changeSet/{}/{}", new.name, self.change_sets.len()),
             name: new.name.to_owned(),

@@ -45,7 +45,7 @@ pub(crate) fn start(world: &World, mut asked: Asked) -> usize {
     asked.label = format!("{}#{execution}", asked.label);
     state.note(|| format!("{} starts ({})", asked.label, asked.deployment.id));
     let action = asked.deployment.action;
-    let machine = Machine { world: world.clone(), execution };
+    let machine = Machine { world: world.of(&asked.label), execution };
     let task = state.spawn(None, async move {
         let ended = match action {
             Action::Deploy => machine.deploy().await,
@@ -54,7 +54,7 @@ pub(crate) fn start(world: &World, mut asked: Asked) -> usize {
         if let Err(failure) = ended {
             let settled = machine.settle(Err(failure.clone())).await;
             if let Err(failure) = settled {
-                machine.world.note(|| format!("{}: settle failed: {failure:?}", machine.label()));
+                machine.world.note(|| format!("settle failed: {failure:?}"));
             }
             end(&mut machine.world.change(), execution);
             tell(&machine.world, execution, &failure);
@@ -136,19 +136,11 @@ fn tell(world: &World, execution: usize, failure: &Failure) {
 }
 
 impl Machine {
-    fn label(&self) -> String {
-        self.world.state().executions[self.execution].asked.label.clone()
-    }
-
     fn step(&self) -> Step {
         let state = self.world.state();
-        Step {
-            world: self.world.clone(),
-            rules: state.rules,
-            execution: self.execution,
-            asked: state.executions[self.execution].asked.clone(),
-            now: timestamp(state.now),
-        }
+        let asked = state.executions[self.execution].asked.clone();
+        let (rules, now) = (state.rules, timestamp(state.now));
+        Step { world: self.world.of(&asked.label), rules, execution: self.execution, asked, now }
     }
 
     fn count(&self, transitions: u32) {
@@ -170,8 +162,9 @@ impl Machine {
             self.count(1);
             let step = self.step();
             let result = self.world.invoke(name, seconds, work(step)).await;
+            self.world.note(|| format!("{name} ends{}", if result.is_ok() { " well" } else { "" }));
             let Err(failure) = result else { return result };
-            self.world.note(|| format!("{}: {name} fails: {} {}", self.label(), failure.error, failure.message));
+            self.world.note(|| format!("{name} fails: {} {}", failure.error, failure.message));
             if self.retry(&failure, &mut tried).await {
                 continue;
             }
@@ -293,7 +286,7 @@ impl Machine {
                     return answer(&self.world).unwrap_or_else(closed);
                 }
                 Err(failure) => {
-                    self.world.note(|| format!("{}: approval fails: {}", self.label(), failure.error));
+                    self.world.note(|| format!("approval fails: {}", failure.error));
                     if let Some(token) = self.world.change().tokens.get_mut(&token) {
                         token.open = false;
                     }

@@ -1,14 +1,15 @@
 //! What has to hold, whatever happens: after every step, and at the end of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Decision, Verdict};
-use slipway_domain::deployment::{Action, DeploymentRecord, Ending, Operation, Outcome, ReleaseDigests};
+use slipway_domain::deployment::{Action, Deployment, DeploymentRecord, Ending, Operation, Outcome, ReleaseDigests};
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::lease::Lease;
+use slipway_domain::names::Digest;
 
-use crate::cloudformation::{ChangeSet, End, HOUR, Kind, Made};
+use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms};
 use crate::machines::Execution;
 use crate::scenario::bundle;
 use crate::steps::question;
@@ -22,6 +23,8 @@ const MOST_TRANSITIONS: u32 = 4000;
 pub(crate) enum Property {
     /// Green only when the stack is as asked, by the deployment's own operation.
     GreenIsTrue,
+    /// Red because of the stack or the change set only when it is as said.
+    RedIsTrue,
     /// Who changes a stack holds its environment's lease.
     OneWriter,
     /// The lease passes from one to the next only when it was given up, ran out, or its owner is dead; its fence grows.
@@ -58,6 +61,19 @@ pub(crate) struct Violation {
 pub(crate) enum Weakness {
     /// A step of an execution that ended goes on for as long as a function may, while another deployment takes over.
     OrphanedStep,
+    /// `settle` took the lease to clean up, and died each time that it was tried: the lease runs out by itself.
+    SettleDied,
+    /// A stack's status and its events come from two calls: the status of before, and the first event of our operation, are
+    /// taken for its end.
+    StatusOfBefore,
+    /// A change set that was seen once is not seen by the next look, and is taken for deleted.
+    NotSeenYet,
+    /// CloudFormation deletes no change set that it still makes, and nobody comes back for it.
+    LeftWhileMade,
+    /// A step ended, or was orphaned, between making a change set and noting it: nobody knows of it.
+    LeftUnnoted,
+    /// Another deployment began before this one's success was written to the environment's row: the row keeps what was before.
+    RowForgets,
 }
 
 /// What was seen to be true, apart from what the rows say.
@@ -70,9 +86,17 @@ pub(crate) struct Facts {
     outcomes: BTreeMap<String, Outcome>,
     decisions: BTreeMap<String, Decision>,
     /// What was there to review when a question was put, or the change set became ready.
-    reviewed: BTreeMap<String, Reviewed>,
+    reviewed: BTreeMap<String, (Option<Digest>, Reviewed)>,
     /// The newest pipeline that executed, by environment.
     executed: BTreeMap<String, u64>,
+    /// How many times `settle` began for a deployment and did not come to its end.
+    pub(crate) unsettled: BTreeMap<String, usize>,
+    /// When the release of a deployment became another one.
+    pub(crate) tampered: BTreeMap<String, Ms>,
+    /// Environments to which another deployment came before a success was written.
+    forgotten: BTreeSet<String>,
+    /// Deployments, and their environments, for which a look took the status of before for the end of an operation.
+    misjudged: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +119,13 @@ pub(crate) enum Mutation {
 }
 
 impl State {
+    /// A look at the stack judged by a status that the operation's own events, which it was shown as well, do not tell.
+    pub(crate) fn misjudge(&mut self, deployment: &Deployment) {
+        self.note(|| format!("{} is judged by the status of before", deployment.id));
+        self.facts.misjudged.insert(deployment.id.to_string());
+        self.facts.misjudged.insert(deployment.environment.to_string());
+    }
+
     fn violate(&mut self, property: Property, known: Option<Weakness>, what: String) {
         self.note(|| format!("VIOLATION of {property:?}{}: {what}", known.map_or("", |_| " (known)")));
         self.facts.violations.push(Violation { property, what, known });
@@ -120,10 +151,8 @@ pub(crate) fn before(state: &mut State, execution: usize, mutation: &Mutation, f
         Mutation::ExecuteChangeSet(arn) => {
             approved(state, execution, arn);
             let pipeline = deployment.requester.as_ref().map_or(0, |requester| requester.pipeline_id);
-            let newest = state.environments.get(&key).map_or(0, |(row, _)| row.pipeline_id);
             let last = state.facts.executed.get(&key).copied().unwrap_or(0);
-            // Nothing is newer than what was torn down.
-            if pipeline < last && newest != 0 {
+            if pipeline < last {
                 let orphaned = (!running).then_some(Weakness::OrphanedStep);
                 let what = format!("{} executes after pipeline {last}", asked.label);
                 state.violate(Property::NewestWins, orphaned, what);
@@ -141,9 +170,14 @@ fn approved(state: &mut State, execution: usize, arn: &str) {
     let asked = state.executions[execution].asked.clone();
     let id = asked.deployment.id.to_string();
     let Some((record, _)) = state.deployments.get(&id).cloned() else { return };
+    // What becomes another while a step is at work is not for that step to see.
+    if state.facts.tampered.get(&id).is_some_and(|at| at + 2 * MINUTE > state.now) {
+        return;
+    }
     let now = Reviewed { change_set: Some(arn.to_owned()), release: record.release.clone() };
-    if state.facts.reviewed.get(&id) != Some(&now) {
-        let what = format!("{} executes {now:?}, reviewed was {:?}", asked.label, state.facts.reviewed.get(&id));
+    let reviewed = state.facts.reviewed.get(&id).map(|(_, reviewed)| reviewed.clone());
+    if reviewed.as_ref() != Some(&now) {
+        let what = format!("{} executes {now:?}, reviewed was {reviewed:?}", asked.label);
         state.violate(Property::OnlyTheApproved, None, what);
     }
     if asked.deployment.approval.is_none() {
@@ -194,9 +228,14 @@ pub(crate) fn after(state: &mut State) {
         return;
     }
     leases(state);
+    let State { environments, facts, .. } = state;
+    // Nothing is newer than what was torn down.
+    let torn_down = environments.iter().filter(|(_, (row, _))| row.pipeline_id == 0).map(|(key, _)| key);
+    torn_down.for_each(|key| drop(facts.executed.remove(key)));
     for (id, (record, _)) in state.deployments.clone() {
-        if record.binding.is_some() && record.approval.is_none() && record.operation.is_none() {
-            state.facts.reviewed.entry(id.clone()).or_insert_with(|| reviewed(&record));
+        let known = state.facts.reviewed.get(&id).and_then(|(binding, _)| binding.clone());
+        if record.binding != known && record.approval.is_none() {
+            state.facts.reviewed.insert(id.clone(), (record.binding.clone(), reviewed(&record)));
         }
         let known = state.facts.outcomes.get(&id).cloned();
         match (known, record.outcome.clone()) {
@@ -265,8 +304,13 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
         return;
     };
     let (asked, touched) = (execution.asked.clone(), state.stages[execution.asked.stage].touched);
+    let environment = state.environments.get(&deployment.environment.to_string());
+    let last = environment.is_some_and(|(row, _)| row.deployment.as_ref() == Some(&deployment.id));
+    if outcome.ending != Ending::Failed && !last {
+        state.facts.forgotten.insert(deployment.environment.to_string());
+    }
     let false_because = match outcome.ending {
-        Ending::Failed => None,
+        Ending::Failed => return red(state, record, outcome, touched),
         Ending::Succeeded => match operation(state, record, Operation::Execute) {
             Some(operation) if operation.ended == Some(End::Succeeded) && operation.template == asked.template => None,
             other => Some(format!("its operation is {other:?}")),
@@ -286,7 +330,42 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
     };
     if let Some(because) = false_because {
         let what = format!("{} is {:?}, and {because}", asked.label, outcome.ending);
-        state.violate(Property::GreenIsTrue, None, what);
+        let known = misjudged(state, record);
+        state.violate(Property::GreenIsTrue, known, what);
+    }
+}
+
+/// Whether a look at the stack took the status of before for the end of its operation.
+fn misjudged(state: &State, record: &DeploymentRecord) -> Option<Weakness> {
+    state.facts.misjudged.contains(&record.deployment.id.to_string()).then_some(Weakness::StatusOfBefore)
+}
+
+/// A red end that blames the stack or the change set, at the moment that it is recorded.
+fn red(state: &mut State, record: &DeploymentRecord, outcome: &Outcome, touched: bool) {
+    let deployment = &record.deployment;
+    let message = outcome.message.as_deref().unwrap_or_default();
+    if touched {
+        return;
+    }
+    match outcome.error {
+        Some(ErrorName::StackFailed) => {
+            let what = record.operation.as_ref().map(|mark| mark.what);
+            let running = what.and_then(|what| operation(state, record, what)).filter(|op| op.ended != Some(End::Failed));
+            if let Some(running) = running {
+                let known = misjudged(state, record);
+                let what = format!("{} failed, {message}, and its operation is {running:?}", deployment.id);
+                state.violate(Property::RedIsTrue, known, what);
+            }
+        }
+        Some(ErrorName::ChangeSetStale) if message.contains("deleted") || message.contains("gone") => {
+            let name = deployment.id.change_set_name();
+            let set = state.cloudformation.change_sets.iter().rev().find(|set| set.name == name).cloned();
+            if let Some(set) = set.filter(|set| set.deleted_at.is_none()) {
+                let known = (set.made_at + 5 * MINUTE > state.now).then_some(Weakness::NotSeenYet);
+                state.violate(Property::RedIsTrue, known, format!("{}: {message}, and there is {set:?}", deployment.id));
+            }
+        }
+        Some(_) | None => {}
     }
 }
 
@@ -295,10 +374,10 @@ pub(crate) fn at_end(state: &mut State) {
     for execution in state.executions.clone() {
         ended(state, &execution);
     }
-    let held: Vec<_> = state.leases.iter().filter(|(_, (lease, _))| lease.owner.is_some()).collect();
-    let held: Vec<_> = held.into_iter().map(|(key, (lease, _))| format!("{key} is still held: {lease:?}")).collect();
-    for what in held {
-        state.violate(Property::AlwaysAnEnd, None, what);
+    for (key, (lease, _)) in state.leases.clone() {
+        let Some(owner) = &lease.owner else { continue };
+        let died = state.facts.unsettled.get(&owner.to_string()).is_some_and(|times| *times > 0);
+        state.violate(Property::AlwaysAnEnd, died.then_some(Weakness::SettleDied), format!("{key} is still held: {lease:?}"));
     }
     left(state);
     for stage in 0..state.stages.len() {
@@ -325,9 +404,11 @@ fn ended(state: &mut State, execution: &Execution) {
             state.violate(Property::AlwaysAnEnd, None, format!("{} has no recorded end", asked.label));
         }
         Some(Some(outcome)) if state.facts.calm && outcome.ending == Ending::Failed => {
-            let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired];
+            // Two jobs of one pipeline may both ask: what the first one changes, the second one's review knows nothing of.
+            let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired, ErrorName::ChangeSetStale];
             if !outcome.error.is_some_and(|error| fair.contains(&error)) {
-                state.violate(Property::CalmIsGreen, None, format!("{} failed: {outcome:?}", asked.label));
+                let known = state.facts.misjudged.contains(&deployment.id.to_string()).then_some(Weakness::StatusOfBefore);
+                state.violate(Property::CalmIsGreen, known, format!("{} failed: {outcome:?}", asked.label));
             }
         }
         // It ended before it was admitted: there is nothing to record it on.
@@ -338,6 +419,7 @@ fn ended(state: &mut State, execution: &Execution) {
 /// Change sets and shells that nobody will use.
 fn left(state: &mut State) {
     let sets: Vec<ChangeSet> = state.cloudformation.change_sets.clone();
+    let mut shells = BTreeMap::new();
     for set in sets.iter().filter(|set| set.deleted_at.is_none()) {
         let stack = state.cloudformation.stacks[set.stack].clone();
         let owner = state.executions.iter().find(|execution| execution.asked.deployment.id.change_set_name() == set.name);
@@ -348,15 +430,27 @@ fn left(state: &mut State) {
         }
         let row = state.deployments.get(&owner.deployment.id.to_string()).map(|(record, _)| record.clone());
         let what = format!("{} left {} on a stack that is {}; {row:?}", owner.label, set.arn, stack.status());
-        state.violate(Property::NothingLeft, None, what);
+        let known = left_because(set, row.as_ref());
+        if let Some(known) = known {
+            shells.insert(set.stack, known);
+        }
+        state.violate(Property::NothingLeft, known, what);
     }
-    for stack in state.cloudformation.stacks.clone() {
+    for (index, stack) in state.cloudformation.stacks.clone().into_iter().enumerate() {
         let stage = state.stages.iter().find(|stage| stage.key.stack_name().as_str() == stack.name).unwrap();
         let ours = stack.history.first().is_some_and(|(at, _)| *at >= 0);
         if stack.status() == "REVIEW_IN_PROGRESS" && !stage.target.protected && !stage.touched && ours {
-            state.violate(Property::NothingLeft, None, format!("the shell {} is left", stack.id));
+            let known = shells.get(&index).copied();
+            state.violate(Property::NothingLeft, known, format!("the shell {} is left", stack.id));
         }
     }
+}
+
+/// Why a change set is left behind, as far as that is known to happen.
+fn left_because(set: &ChangeSet, row: Option<&DeploymentRecord>) -> Option<Weakness> {
+    let Some(made) = row.filter(|row| row.change_set.is_some()) else { return Some(Weakness::LeftUnnoted) };
+    let ended_at = made.outcome.as_ref().map_or(0, |outcome| moment(outcome.ended_at));
+    set.is_being_made(ended_at).then_some(Weakness::LeftWhileMade)
 }
 
 /// Whether the environment's row says what is live, where Slipway can know.
@@ -379,12 +473,17 @@ fn row(state: &mut State, stage: usize) {
         return;
     }
     let live = stack.as_ref().and_then(|stack| stack.live).map(bundle);
+    let key = stage.key.to_string();
+    let known = match state.facts.misjudged.contains(&key) {
+        true => Some(Weakness::StatusOfBefore),
+        false => state.facts.forgotten.contains(&key).then_some(Weakness::RowForgets),
+    };
     if row.release != live {
         let what = format!("the row says {:?} of {:?}, live is {live:?}; {stack:?}", row.state, row.release);
-        state.violate(Property::RowIsTrue, None, what);
+        state.violate(Property::RowIsTrue, known, what);
     }
     if row.state == EnvironmentState::TornDown && live.is_some() {
-        state.violate(Property::RowIsTrue, None, format!("the row says torn down, and {stack:?} lives"));
+        state.violate(Property::RowIsTrue, known, format!("the row says torn down, and {stack:?} lives"));
     }
 }
 

@@ -408,7 +408,8 @@ fn meddled(state: &mut State, index: usize, what: u64) -> bool {
             let Some(release) = &mut record.release else { return false };
             release.manifest = Digest::of(b"another");
             *version += 1;
-            let id = record.deployment.id.clone();
+            let id = record.deployment.id.to_string();
+            state.facts.tampered.insert(id.clone(), now);
             state.note(|| format!("the release of {id} is another one now"));
             return true;
         }

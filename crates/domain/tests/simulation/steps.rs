@@ -210,8 +210,8 @@ impl Step {
             crate::properties::before(state, execution, &mutation, fence);
             let done = effect(state);
             state.note(|| match &done {
-                Ok(_) => format!("  {label}: {what}"),
-                Err(no) => format!("  {label}: {what} is refused: {no:?}"),
+                Ok(_) => format!("{label}: {what}"),
+                Err(no) => format!("{label}: {what} is refused: {no:?}"),
             });
             done
         });
@@ -251,7 +251,7 @@ impl Step {
         let deleted = self.world.call("cloudformation:DeleteChangeSet", |state| {
             let now = state.now;
             let done = state.cloudformation.delete_change_set(arn, now);
-            state.note(|| format!("  {label}: cloudformation:DeleteChangeSet: {done:?}"));
+            state.note(|| format!("{label}: cloudformation:DeleteChangeSet: {done:?}"));
             match done {
                 Err(crate::cloudformation::No::NotFound) => Ok(()),
                 done => done,
@@ -390,7 +390,9 @@ impl Step {
         let mutation = Mutation::CreateChangeSet;
         let made = self.mutate("cloudformation:CreateChangeSet", mutation, Some(fence), |state| {
             let now = state.now;
+            let endless = !state.facts.calm && state.random.chance(1, 100);
             let new = NewChangeSet {
+                endless,
                 stack_name: deployment.stack_name.as_str(),
                 name: &name,
                 creates,
@@ -498,6 +500,7 @@ impl Step {
         let status = described.as_ref().map(|stack| stack.status);
         let token = record.deployment.id.request_token(mark.what);
         let since = moment(mark.began_at - SKEW);
+        let mut own = None;
         let events = match status {
             Some(_) => {
                 let events = self.world.call("cloudformation:DescribeStackEvents", |state| {
@@ -506,6 +509,7 @@ impl Step {
                     Ok(events.filter(|event| event.at >= since).collect::<Vec<_>>())
                 });
                 let events = events.await.map_err(|no| failure("cloudformation:DescribeStackEvents", no))?;
+                own = events.iter().find(|event| event.is_stack && event.token.as_ref() == Some(&token)).map(|event| event.status);
                 let told: Vec<StackEvent> = events.iter().enumerate().map(|(index, event)| told(index, event)).collect();
                 (self.rules.of_operation)(&told, &token)
             }
@@ -524,7 +528,11 @@ impl Step {
             }
             Operation::Delete => None,
         };
-        match (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)? {
+        let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
+        if own.is_some() && own != status && !matches!(standing, Standing::Running(_)) {
+            self.world.change().misjudge(&record.deployment);
+        }
+        match standing {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
             Standing::Failed(status) => {
@@ -620,6 +628,15 @@ impl Step {
     // ---- settle
 
     pub(crate) async fn settle(self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
+        *self.world.change().facts.unsettled.entry(self.id()).or_insert(0) += 1;
+        let settled = self.record_end(end).await;
+        if settled.is_ok() {
+            *self.world.change().facts.unsettled.entry(self.id()).or_insert(1) -= 1;
+        }
+        settled
+    }
+
+    async fn record_end(&self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
         let Some(record) = self.world.read(deployments, &self.id()).await? else { return Ok(Said::Done) };
         let deployment = &record.deployment;
         let (ending, error, message) = match end {

@@ -131,11 +131,15 @@ pub(crate) struct Token {
 
 /// A handle on the world, that every task has.
 #[derive(Clone)]
-pub(crate) struct World(Rc<RefCell<State>>);
+pub(crate) struct World {
+    state: Rc<RefCell<State>>,
+    /// Who acts through it, for the trace.
+    who: Rc<str>,
+}
 
 impl World {
     pub(crate) fn new(seed: u64, rules: Rules, tracing: bool) -> Self {
-        Self(Rc::new(RefCell::new(State {
+        let state = State {
             now: 0,
             random: Random::new(seed),
             rules,
@@ -159,15 +163,21 @@ impl World {
             signals: Vec::new(),
             cancelled: BTreeSet::new(),
             ended: BTreeMap::new(),
-        })))
+        };
+        Self { state: Rc::new(RefCell::new(state)), who: "somebody".into() }
+    }
+
+    /// The same world, through which `who` acts.
+    pub(crate) fn of(&self, who: &str) -> Self {
+        Self { state: Rc::clone(&self.state), who: who.into() }
     }
 
     pub(crate) fn state(&self) -> Ref<'_, State> {
-        self.0.borrow()
+        self.state.borrow()
     }
 
     pub(crate) fn change(&self) -> RefMut<'_, State> {
-        self.0.borrow_mut()
+        self.state.borrow_mut()
     }
 
     pub(crate) fn now(&self) -> Ms {
@@ -180,7 +190,7 @@ impl World {
 
     pub(crate) fn note(&self, what: impl FnOnce() -> String) {
         if self.state().tracing {
-            let line = what();
+            let line = format!("{}: {}", self.who, what());
             self.change().note(|| line);
         }
     }
@@ -229,12 +239,12 @@ impl World {
         self.sleep(takes).await;
         let (throttled, lost) = (weather.throttled, weather.throttled + weather.lost);
         if dice < throttled {
-            self.note(|| format!("  {what}: throttled"));
+            self.note(|| format!("{what}: throttled"));
             return Err(No::Throttled);
         }
         if dice < lost {
             let done = effect(&mut self.change()).is_ok();
-            self.note(|| format!("  {what}: answer lost{}", if done { ", done" } else { "" }));
+            self.note(|| format!("{what}: answer lost{}", if done { ", done" } else { "" }));
             return Err(No::Unavailable);
         }
         if dice < lost + weather.dies {
@@ -242,7 +252,7 @@ impl World {
             if !before {
                 let _ = effect(&mut self.change());
             }
-            self.note(|| format!("  {what}: the process ends {} it", if before { "before" } else { "after" }));
+            self.note(|| format!("{what}: the process ends {} it", if before { "before" } else { "after" }));
             return self.die().await;
         }
         effect(&mut self.change())
@@ -315,14 +325,14 @@ impl World {
         };
         if let Some(after) = unheard {
             self.sleep(after).await;
-            self.note(|| format!("  {name}: Step Functions hears nothing of it"));
+            self.note(|| format!("{name}: Step Functions hears nothing of it"));
             return Err(Failure { error: "Lambda.Unknown", message: String::new() });
         }
         self.signalled(signal).await;
         let answered = answer.borrow_mut().take();
         answered.unwrap_or_else(|| {
             let error = self.change().ended.remove(&signal).unwrap_or("Lambda.Unknown");
-            self.note(|| format!("  {name}: {error}"));
+            self.note(|| format!("{name}: {error}"));
             Err(Failure { error, message: String::new() })
         })
     }
