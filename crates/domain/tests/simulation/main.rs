@@ -13,6 +13,7 @@
 )]
 
 mod cloudformation;
+mod faults;
 mod machines;
 mod properties;
 mod random;
@@ -105,4 +106,20 @@ fn whatever_happens_the_properties_hold() {
         println!("{}", run(seed, Rules::default(), true).trace);
         panic!("seed {seed} breaks a property; SLIPWAY_SEED={seed} plays it again");
     }
+}
+
+/// Each of the wrong decisions is noticed within so many runs.
+const RUNS_FOR_A_FAULT: u64 = 600;
+
+#[test]
+fn every_seeded_fault_is_noticed() {
+    let mut unnoticed = Vec::new();
+    for (fault, rules) in faults::all() {
+        let broken = |seed: u64| run(seed, rules, false).violations.into_iter().find(|found| found.known.is_none());
+        match (1..=RUNS_FOR_A_FAULT).find_map(|seed| Some((seed, broken(seed)?))) {
+            Some((seed, found)) => println!("{fault}: {:?} after {seed} runs", found.property),
+            None => unnoticed.push(fault),
+        }
+    }
+    assert!(unnoticed.is_empty(), "not noticed within {RUNS_FOR_A_FAULT} runs: {unnoticed:#?}");
 }

@@ -74,6 +74,8 @@ pub(crate) enum Weakness {
     LeftUnnoted,
     /// Another deployment began before this one's success was written to the environment's row: the row keeps what was before.
     RowForgets,
+    /// A shell is used again by another deployment, and deleted by the end of the one that made it while that one waits.
+    SharedShell,
 }
 
 /// What was seen to be true, apart from what the rows say.
@@ -124,6 +126,11 @@ impl State {
         self.note(|| format!("{} is judged by the status of before", deployment.id));
         self.facts.misjudged.insert(deployment.id.to_string());
         self.facts.misjudged.insert(deployment.environment.to_string());
+    }
+
+    /// A good end is written to the environment's row after another deployment began there.
+    pub(crate) fn forget(&mut self, deployment: &Deployment) {
+        self.facts.forgotten.insert(deployment.environment.to_string());
     }
 
     fn violate(&mut self, property: Property, known: Option<Weakness>, what: String) {
@@ -192,6 +199,8 @@ fn approved(state: &mut State, execution: usize, arn: &str) {
 
 fn deletable(state: &mut State, execution: usize, id: &str) {
     let Execution { asked, running, .. } = state.executions[execution].clone();
+    let lease = state.leases.get(&asked.deployment.environment.to_string());
+    let holds = lease.is_some_and(|(lease, _)| lease.owner.as_ref() == Some(&asked.deployment.id));
     let Some(stack) = state.cloudformation.stacks.iter().position(|stack| stack.id == id) else { return };
     let status = state.cloudformation.stacks[stack].status();
     let touched = state.stages[asked.stage].touched;
@@ -216,9 +225,9 @@ fn deletable(state: &mut State, execution: usize, id: &str) {
     let others = state.executions.iter().enumerate().filter(|(index, _)| *index != execution);
     let robbed = others.map(|(_, other)| other).find(|other| wanted(other)).map(|other| other.asked.label.clone());
     if let Some(robbed) = robbed {
-        let orphaned = (!running).then_some(Weakness::OrphanedStep);
+        let known = if holds { Some(Weakness::SharedShell) } else { (!running).then_some(Weakness::OrphanedStep) };
         let what = format!("{} deletes the shell with the change set of {robbed}", asked.label);
-        state.violate(Property::NothingLiveIsDeleted, orphaned, what);
+        state.violate(Property::NothingLiveIsDeleted, known, what);
     }
 }
 
@@ -304,11 +313,6 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
         return;
     };
     let (asked, touched) = (execution.asked.clone(), state.stages[execution.asked.stage].touched);
-    let environment = state.environments.get(&deployment.environment.to_string());
-    let last = environment.is_some_and(|(row, _)| row.deployment.as_ref() == Some(&deployment.id));
-    if outcome.ending != Ending::Failed && !last {
-        state.facts.forgotten.insert(deployment.environment.to_string());
-    }
     let false_because = match outcome.ending {
         Ending::Failed => return red(state, record, outcome, touched),
         Ending::Succeeded => match operation(state, record, Operation::Execute) {

@@ -652,14 +652,19 @@ impl Step {
             self.clean_up(&record).await?;
         }
         let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record).await? };
+        let mut forgets = false;
         let settled = self.update_environment(|current| {
             let current = match current {
                 Some(current) => current.clone(),
                 None => (self.rules.begin)(None, deployment)?,
             };
+            forgets = outcome.ending != Ending::Failed && current.deployment.as_ref() != Some(&deployment.id);
             Ok((self.rules.settle)(current, deployment, &outcome, &shown))
         });
         settled.await?;
+        if forgets {
+            self.world.change().forget(deployment);
+        }
         self.give_up().await?;
         Ok(Said::Done)
     }
