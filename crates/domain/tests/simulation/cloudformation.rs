@@ -297,12 +297,7 @@ impl CloudFormation {
 
     /// CreateChangeSet. One of type CREATE makes a stack that is REVIEW_IN_PROGRESS, or uses one that is (API_CreateChangeSet,
     /// ChangeSetType); one of type UPDATE needs a stack that can be updated.
-    pub(crate) fn create_change_set(
-        &mut self,
-        new: &NewChangeSet<'_>,
-        random: &mut Random,
-        now: Ms,
-    ) -> Result<(), No> {
+    pub(crate) fn create_change_set(&mut self, new: &NewChangeSet<'_>, random: &mut Random, now: Ms) -> Result<(), No> {
         let stack = self.named(new.stack_name);
         if stack.is_some_and(|stack| self.open_change_set(new.name, stack).is_some()) {
             return Err(No::Conflict);
@@ -368,7 +363,9 @@ impl CloudFormation {
             Made::Empty if set.template.0.is_multiple_of(2) => ("FAILED", Some("No updates are to be performed.")),
             Made::Empty => (
                 "FAILED",
-                Some("The submitted information didn't contain changes. Submit different information to create a change set."),
+                Some(
+                    "The submitted information didn't contain changes. Submit different information to create a change set.",
+                ),
             ),
             Made::Wrong => ("FAILED", Some("Transform AWS::Serverless-2016-10-31 failed with: Invalid document.")),
         };
@@ -432,7 +429,14 @@ impl CloudFormation {
     }
 
     /// UpdateStack, by a person, who does not ask us.
-    pub(crate) fn update(&mut self, stack: usize, template: Template, fate: Fate, random: &mut Random, now: Ms) -> bool {
+    pub(crate) fn update(
+        &mut self,
+        stack: usize,
+        template: Template,
+        fate: Fate,
+        random: &mut Random,
+        now: Ms,
+    ) -> bool {
         let there = &self.stacks[stack];
         if there.is_busy() || !is_updatable(there.status()) {
             return false;

@@ -28,7 +28,9 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "a cleanup is the end of an update",
             Rules {
                 look: |deployment, mark, status, events, expected, now| {
-                    let early = |status| if status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" { "UPDATE_COMPLETE" } else { status };
+                    let early = |status| {
+                        if status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" { "UPDATE_COMPLETE" } else { status }
+                    };
                     stack_change::look(deployment, mark, status.map(early), events, expected, now)
                 },
                 ..right()
@@ -39,7 +41,8 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "a status counts without an event of the operation",
             Rules {
                 look: |deployment, mark, status, events, expected, now| {
-                    let complete = status.is_some_and(|status| ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&status));
+                    let complete =
+                        status.is_some_and(|status| ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&status));
                     if complete && mark.what == Operation::Execute {
                         return Ok(Standing::Done);
                     }
@@ -71,11 +74,11 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a wait has no end",
             Rules {
-                look: |deployment, mark, status, events, expected, now| {
-                    match stack_change::look(deployment, mark, status, events, expected, now) {
-                        Err(StackError::TimedOut { .. }) => Ok(Standing::Running(60)),
-                        looked => looked,
-                    }
+                look: |deployment, mark, status, events, expected, now| match stack_change::look(
+                    deployment, mark, status, events, expected, now,
+                ) {
+                    Err(StackError::TimedOut { .. }) => Ok(Standing::Running(60)),
+                    looked => looked,
                 },
                 ..right()
             },
@@ -106,7 +109,10 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             Rules {
                 open: |deployment, seen, now| match seen {
                     Some(seen) if seen.status == "UPDATE_ROLLBACK_COMPLETE" && !deployment.target.protected => {
-                        Ok(Opening::Delete { stack_id: seen.id.to_owned(), status: StackStatus::UpdateRollbackComplete })
+                        Ok(Opening::Delete {
+                            stack_id: seen.id.to_owned(),
+                            status: StackStatus::UpdateRollbackComplete,
+                        })
                     }
                     seen => change_set::open(deployment, seen, now),
                 },
@@ -189,7 +195,12 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         ),
         (
             "the lease is taken from who has it",
-            Rules { take: |current, me, _, now| lease::take(current, me, current.and_then(|lease| lease.owner.as_ref()), now), ..right() },
+            Rules {
+                take: |current, me, _, now| {
+                    lease::take(current, me, current.and_then(|lease| lease.owner.as_ref()), now)
+                },
+                ..right()
+            },
         ),
         (
             "the fence does not grow",

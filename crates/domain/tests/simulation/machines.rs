@@ -125,7 +125,8 @@ fn tell(world: &World, execution: usize, failure: &Failure) {
             machine.world.sleep(after).await;
             for pause in [MINUTE, 2 * MINUTE, 0] {
                 let step = machine.step();
-                let told = machine.world.invoke("settle, told by EventBridge", OTHERS, step.settle(Err(failure.clone())));
+                let told =
+                    machine.world.invoke("settle, told by EventBridge", OTHERS, step.settle(Err(failure.clone())));
                 if told.await.is_ok() {
                     return;
                 }
@@ -149,7 +150,15 @@ impl Machine {
 
     async fn wait(&self, seconds: u32) {
         self.count(2);
-        self.world.sleep(Ms::from(seconds) * SECOND).await;
+        let stalled = {
+            let mut state = self.world.change();
+            let stalls = state.weather.stalls;
+            if state.random.chance(stalls, 1000) { state.random.between(15, 60) * MINUTE } else { 0 }
+        };
+        if stalled > 0 {
+            self.world.note(|| format!("Step Functions goes on only in {} minutes", stalled / MINUTE));
+        }
+        self.world.sleep(Ms::from(seconds) * SECOND + stalled).await;
     }
 
     /// A Task with its two Retry rules: ours, and Lambda's.

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cloudformation::{End, Kind};
-use properties::Violation;
+use properties::{Violation, Weakness};
 use rules::Rules;
 use scenario::HORIZON;
 use world::World;
@@ -100,6 +100,11 @@ fn whatever_happens_the_properties_hold() {
     println!("{runs} runs, {polls} steps\n{endings:#?}\nknown weaknesses: {known:#?}");
     for (property, found) in &failed {
         println!("{property:?}: {} times, first {:#?}", found.len(), found.iter().take(5).collect::<Vec<_>>());
+    }
+    for weakness in Weakness::ALL {
+        let seen = known.keys().any(|(_, seen)| seen == weakness);
+        // In so many runs each shows: one that does not was mended, and has to be taken off the list.
+        assert!(seen || runs < 10_000 || !failed.is_empty(), "{weakness:?} was not seen in {runs} runs");
     }
     let first = failed.values().flatten().map(|(seed, _)| *seed).min();
     if let Some(seed) = first {

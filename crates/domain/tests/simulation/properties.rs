@@ -78,6 +78,19 @@ pub(crate) enum Weakness {
     SharedShell,
 }
 
+impl Weakness {
+    pub(crate) const ALL: &[Weakness] = &[
+        Weakness::OrphanedStep,
+        Weakness::SettleDied,
+        Weakness::StatusOfBefore,
+        Weakness::NotSeenYet,
+        Weakness::LeftWhileMade,
+        Weakness::LeftUnnoted,
+        Weakness::RowForgets,
+        Weakness::SharedShell,
+    ];
+}
+
 /// What was seen to be true, apart from what the rows say.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
@@ -89,8 +102,12 @@ pub(crate) struct Facts {
     decisions: BTreeMap<String, Decision>,
     /// What was there to review when a question was put, or the change set became ready.
     reviewed: BTreeMap<String, (Option<Digest>, Reviewed)>,
-    /// The newest pipeline that executed, by environment.
+    /// The newest pipeline whose release was live, by environment.
     executed: BTreeMap<String, u64>,
+    /// Since when each environment has known its newest pipeline.
+    newest: BTreeMap<String, (u64, Ms)>,
+    /// Since when each lease has its owner.
+    taken: BTreeMap<String, Ms>,
     /// How many times `settle` began for a deployment and did not come to its end.
     pub(crate) unsettled: BTreeMap<String, usize>,
     /// When the release of a deployment became another one.
@@ -163,6 +180,13 @@ pub(crate) fn before(state: &mut State, execution: usize, mutation: &Mutation, f
                 let orphaned = (!running).then_some(Weakness::OrphanedStep);
                 let what = format!("{} executes after pipeline {last}", asked.label);
                 state.violate(Property::NewestWins, orphaned, what);
+            }
+            // Who takes the lease is the newest then, but for what began while that step was at work.
+            let (newest, since) = state.facts.newest.get(&key).copied().unwrap_or((0, 0));
+            let taken = state.facts.taken.get(&key).copied().unwrap_or(0);
+            if pipeline < newest && since + 2 * MINUTE < taken && holds {
+                let what = format!("{} took the lease and executes, long after pipeline {newest} began", asked.label);
+                state.violate(Property::NewestWins, None, what);
             }
             let available = state.cloudformation.change_sets.iter().any(|set| set.arn == *arn && set.token.is_none());
             if available {
@@ -237,10 +261,17 @@ pub(crate) fn after(state: &mut State) {
         return;
     }
     leases(state);
-    let State { environments, facts, .. } = state;
-    // Nothing is newer than what was torn down.
-    let torn_down = environments.iter().filter(|(_, (row, _))| row.pipeline_id == 0).map(|(key, _)| key);
-    torn_down.for_each(|key| drop(facts.executed.remove(key)));
+    let State { environments, facts, now, .. } = state;
+    for (key, (row, _)) in environments {
+        // Nothing is newer than what was torn down.
+        if row.pipeline_id == 0 {
+            facts.executed.remove(key);
+        }
+        let newest = facts.newest.entry(key.clone()).or_insert((row.pipeline_id, *now));
+        if newest.0 != row.pipeline_id {
+            *newest = (row.pipeline_id, *now);
+        }
+    }
     for (id, (record, _)) in state.deployments.clone() {
         let known = state.facts.reviewed.get(&id).and_then(|(binding, _)| binding.clone());
         if record.binding != known && record.approval.is_none() {
@@ -285,6 +316,9 @@ pub(crate) fn after(state: &mut State) {
 
 fn leases(state: &mut State) {
     for (key, (lease, _)) in state.leases.clone() {
+        if state.facts.leases.get(&key).is_none_or(|before| before.owner != lease.owner) {
+            state.facts.taken.insert(key.clone(), state.now);
+        }
         let before = state.facts.leases.insert(key, lease.clone());
         let Some(before) = before.filter(|before| *before != lease) else { continue };
         let changed = before.owner != lease.owner && lease.owner.is_some();
@@ -301,7 +335,11 @@ fn leases(state: &mut State) {
     }
 }
 
-fn operation<'a>(state: &'a State, record: &DeploymentRecord, what: Operation) -> Option<&'a crate::cloudformation::Operation> {
+fn operation<'a>(
+    state: &'a State,
+    record: &DeploymentRecord,
+    what: Operation,
+) -> Option<&'a crate::cloudformation::Operation> {
     let token = record.deployment.id.request_token(what);
     state.cloudformation.operations.iter().rev().find(|operation| operation.token.as_ref() == Some(&token))
 }
@@ -309,7 +347,8 @@ fn operation<'a>(state: &'a State, record: &DeploymentRecord, what: Operation) -
 /// A green end, at the moment that it is recorded.
 fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
     let deployment = &record.deployment;
-    let Some(execution) = state.executions.iter().find(|execution| execution.asked.deployment.id == deployment.id) else {
+    let Some(execution) = state.executions.iter().find(|execution| execution.asked.deployment.id == deployment.id)
+    else {
         return;
     };
     let (asked, touched) = (execution.asked.clone(), state.stages[execution.asked.stage].touched);
@@ -332,6 +371,10 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
             there.map(|stack| format!("the stack is {}", stack.status()))
         }
     };
+    if let (Ending::NoChanges, Some(requester)) = (outcome.ending, &deployment.requester) {
+        let newest = state.facts.executed.entry(deployment.environment.to_string()).or_insert(0);
+        *newest = requester.pipeline_id.max(*newest);
+    }
     if let Some(because) = false_because {
         let what = format!("{} is {:?}, and {because}", asked.label, outcome.ending);
         let known = misjudged(state, record);
@@ -354,7 +397,8 @@ fn red(state: &mut State, record: &DeploymentRecord, outcome: &Outcome, touched:
     match outcome.error {
         Some(ErrorName::StackFailed) => {
             let what = record.operation.as_ref().map(|mark| mark.what);
-            let running = what.and_then(|what| operation(state, record, what)).filter(|op| op.ended != Some(End::Failed));
+            let running =
+                what.and_then(|what| operation(state, record, what)).filter(|op| op.ended != Some(End::Failed));
             if let Some(running) = running {
                 let known = misjudged(state, record);
                 let what = format!("{} failed, {message}, and its operation is {running:?}", deployment.id);
@@ -366,7 +410,11 @@ fn red(state: &mut State, record: &DeploymentRecord, outcome: &Outcome, touched:
             let set = state.cloudformation.change_sets.iter().rev().find(|set| set.name == name).cloned();
             if let Some(set) = set.filter(|set| set.deleted_at.is_none()) {
                 let known = (set.made_at + 5 * MINUTE > state.now).then_some(Weakness::NotSeenYet);
-                state.violate(Property::RedIsTrue, known, format!("{}: {message}, and there is {set:?}", deployment.id));
+                state.violate(
+                    Property::RedIsTrue,
+                    known,
+                    format!("{}: {message}, and there is {set:?}", deployment.id),
+                );
             }
         }
         Some(_) | None => {}
@@ -381,7 +429,11 @@ pub(crate) fn at_end(state: &mut State) {
     for (key, (lease, _)) in state.leases.clone() {
         let Some(owner) = &lease.owner else { continue };
         let died = state.facts.unsettled.get(&owner.to_string()).is_some_and(|times| *times > 0);
-        state.violate(Property::AlwaysAnEnd, died.then_some(Weakness::SettleDied), format!("{key} is still held: {lease:?}"));
+        state.violate(
+            Property::AlwaysAnEnd,
+            died.then_some(Weakness::SettleDied),
+            format!("{key} is still held: {lease:?}"),
+        );
     }
     left(state);
     for stage in 0..state.stages.len() {
@@ -411,7 +463,8 @@ fn ended(state: &mut State, execution: &Execution) {
             // Two jobs of one pipeline may both ask: what the first one changes, the second one's review knows nothing of.
             let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired, ErrorName::ChangeSetStale];
             if !outcome.error.is_some_and(|error| fair.contains(&error)) {
-                let known = state.facts.misjudged.contains(&deployment.id.to_string()).then_some(Weakness::StatusOfBefore);
+                let known =
+                    state.facts.misjudged.contains(&deployment.id.to_string()).then_some(Weakness::StatusOfBefore);
                 state.violate(Property::CalmIsGreen, known, format!("{} failed: {outcome:?}", asked.label));
             }
         }
@@ -426,7 +479,8 @@ fn left(state: &mut State) {
     let mut shells = BTreeMap::new();
     for set in sets.iter().filter(|set| set.deleted_at.is_none()) {
         let stack = state.cloudformation.stacks[set.stack].clone();
-        let owner = state.executions.iter().find(|execution| execution.asked.deployment.id.change_set_name() == set.name);
+        let owner =
+            state.executions.iter().find(|execution| execution.asked.deployment.id.change_set_name() == set.name);
         let Some(owner) = owner.map(|owner| owner.asked.clone()) else { continue };
         // What is executed cannot be deleted; it goes with the next success, or with the stack.
         if state.stages[owner.stage].touched || set.token.is_some() || stack.is_gone() {
@@ -469,7 +523,8 @@ fn row(state: &mut State, stage: usize) {
         let execute = operation(state, record, Operation::Execute);
         let failed = record.outcome.as_ref().is_none_or(|outcome| outcome.ending == Ending::Failed);
         let here = record.deployment.environment == stage.key;
-        let delete = operation(state, record, Operation::Delete).filter(|_| record.deployment.action == Action::Teardown);
+        let delete =
+            operation(state, record, Operation::Delete).filter(|_| record.deployment.action == Action::Teardown);
         here && failed && execute.or(delete).is_some_and(|operation| operation.ended == Some(End::Succeeded))
     });
     let unclear = stack.as_ref().is_some_and(|stack| stack.is_busy() || broken(stack.status()));

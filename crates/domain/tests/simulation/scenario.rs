@@ -152,6 +152,7 @@ pub(crate) fn set_up(world: &World) {
             hangs: rough(&mut state, &[0, 0, 4]),
             behind: rough(&mut state, &[0, 100, 300]),
             unheard: rough(&mut state, &[0, 5, 20]),
+            stalls: rough(&mut state, &[0, 0, 5]),
         };
         calm
     };
@@ -222,7 +223,8 @@ fn plan(world: &World, index: usize) {
         let stage = state.stages[index].clone();
         let calm = state.facts.calm;
         let State { random, .. } = &mut *state;
-        let action = if random.chance(1, 6) && !(calm && stage.target.protected) { Action::Teardown } else { Action::Deploy };
+        let action =
+            if random.chance(1, 6) && !(calm && stage.target.protected) { Action::Teardown } else { Action::Deploy };
         let pipeline = u64::try_from(random.between(10, 14)).unwrap();
         let template = u32::try_from(random.between(1, 4)).unwrap();
         let wrong = !calm && random.chance(1, 12);
@@ -390,7 +392,8 @@ fn meddled(state: &mut State, index: usize, what: u64) -> bool {
             state.note(|| format!("a person deletes {name}"));
         }
         2 => {
-            let ours = cloudformation.change_sets.iter().rev().find(|set| set.stack == stack && set.deleted_at.is_none());
+            let ours =
+                cloudformation.change_sets.iter().rev().find(|set| set.stack == stack && set.deleted_at.is_none());
             let Some(arn) = ours.map(|set| set.arn.clone()) else { return false };
             if cloudformation.delete_change_set(&arn, now).is_err() {
                 return false;

@@ -8,8 +8,8 @@ use slipway_domain::approval::{Approval, Bound, Decision, Verdict};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::{Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack};
 use slipway_domain::deployment::{
-    Action, ChangeSetRef, DeploymentId, DeploymentRecord, DeploymentRef, Ending, Operation, OperationMark,
-    Outcome, ReleaseDigests,
+    Action, ChangeSetRef, DeploymentId, DeploymentRecord, DeploymentRef, Ending, Operation, OperationMark, Outcome,
+    ReleaseDigests,
 };
 use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
 use slipway_domain::lease::{Lost, Taking};
@@ -346,7 +346,10 @@ impl Step {
 
     async fn is_running(&self, arn: &str) -> Result<bool, Failure> {
         let running = self.world.call("states:DescribeExecution", |state| {
-            Ok(state.executions.iter().any(|execution| execution.asked.deployment.execution_arn == arn && execution.running))
+            Ok(state
+                .executions
+                .iter()
+                .any(|execution| execution.asked.deployment.execution_arn == arn && execution.running))
         });
         running.await.map_err(|no| failure("states:DescribeExecution", no))
     }
@@ -509,8 +512,12 @@ impl Step {
                     Ok(events.filter(|event| event.at >= since).collect::<Vec<_>>())
                 });
                 let events = events.await.map_err(|no| failure("cloudformation:DescribeStackEvents", no))?;
-                own = events.iter().find(|event| event.is_stack && event.token.as_ref() == Some(&token)).map(|event| event.status);
-                let told: Vec<StackEvent> = events.iter().enumerate().map(|(index, event)| told(index, event)).collect();
+                own = events
+                    .iter()
+                    .find(|event| event.is_stack && event.token.as_ref() == Some(&token))
+                    .map(|event| event.status);
+                let told: Vec<StackEvent> =
+                    events.iter().enumerate().map(|(index, event)| told(index, event)).collect();
                 (self.rules.of_operation)(&told, &token)
             }
             None => Vec::new(),
@@ -598,7 +605,8 @@ impl Step {
         if deployment.requester.is_none() {
             let environment = self.world.read(environments, &self.key()).await?;
             let due = |known: Environment| (self.rules.due)(&known, self.now);
-            let expired = environment.is_some_and(|known| due(known).iter().any(|due| matches!(due, Due::Teardown { .. })));
+            let expired =
+                environment.is_some_and(|known| due(known).iter().any(|due| matches!(due, Due::Teardown { .. })));
             if !expired {
                 return Err(Failure::new(ErrorName::Superseded, "deployed again"));
             }
@@ -615,8 +623,7 @@ impl Step {
             }
             return Ok(Said::Again(next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None)));
         }
-        let mark =
-            OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: self.now };
+        let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: self.now };
         self.note(&record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
         })
@@ -695,8 +702,7 @@ impl Step {
         }
         self.describe(None).await?;
         let executed = record.operation.as_ref().filter(|mark| mark.what == Operation::Execute);
-        let seconds =
-            executed.and_then(|mark| u32::try_from(self.now.duration_since(mark.began_at).as_secs()).ok());
+        let seconds = executed.and_then(|mark| u32::try_from(self.now.duration_since(mark.began_at).as_secs()).ok());
         Ok(Shown { outputs: BTreeMap::new(), seconds })
     }
 }
@@ -706,11 +712,7 @@ fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
 }
 
 fn seen(described: &ChangeSetSeen) -> SeenChangeSet<'_> {
-    SeenChangeSet {
-        status: described.status,
-        execution_status: described.execution_status,
-        reason: described.reason,
-    }
+    SeenChangeSet { status: described.status, execution_status: described.execution_status, reason: described.reason }
 }
 
 fn told(index: usize, event: &crate::cloudformation::Event) -> StackEvent {

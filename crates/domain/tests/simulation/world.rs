@@ -67,6 +67,8 @@ pub(crate) struct Weather {
     pub(crate) behind: u64,
     /// A step's answer is lost after it ended, or while it goes on: Step Functions invokes it again.
     pub(crate) unheard: u64,
+    /// Step Functions goes on only after a lease has run out.
+    pub(crate) stalls: u64,
 }
 
 /// What a task waits for.
@@ -429,11 +431,7 @@ impl State {
     }
 
     /// Starts a task; a process if it ends by itself.
-    pub(crate) fn spawn(
-        &mut self,
-        process: Option<(Ms, u64)>,
-        work: impl Future<Output = ()> + 'static,
-    ) -> u64 {
+    pub(crate) fn spawn(&mut self, process: Option<(Ms, u64)>, work: impl Future<Output = ()> + 'static) -> u64 {
         let (id, order) = (self.fresh(), self.random.below(u64::MAX));
         self.spawned.push(Task { id, wake: Wake::At(self.now), order, process, work: Box::pin(work) });
         id
