@@ -113,7 +113,7 @@ fn tell(world: &World, execution: usize, failure: &Failure) {
         if state.facts.calm {
             (SECOND, None)
         } else {
-            let first = state.random.span(SECOND, 10 * MINUTE);
+            let first = state.random.span(300, 10 * MINUTE);
             let again = state.random.chance(1, 10).then(|| state.random.span(SECOND, 60 * MINUTE));
             (first, again)
         }

@@ -9,7 +9,7 @@ use slipway_domain::environment::EnvironmentState;
 use slipway_domain::lease::Lease;
 use slipway_domain::names::Digest;
 
-use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms};
+use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms, Operation as Done};
 use crate::machines::Execution;
 use crate::scenario::bundle;
 use crate::steps::question;
@@ -61,8 +61,10 @@ pub(crate) struct Violation {
 pub(crate) enum Weakness {
     /// A step of an execution that ended goes on for as long as a function may, while another deployment takes over.
     OrphanedStep,
-    /// `settle` took the lease to clean up, and died each time that it was tried: the lease runs out by itself.
+    /// `settle` died each time that it was tried: the lease runs out by itself, the end may be recorded nowhere.
     SettleDied,
+    /// `settle` is told of a stopped execution before that one's first step has written its row: nobody ends what begins then.
+    BegunAfterItsEnd,
     /// A stack's status and its events come from two calls: the status of before, and the first event of our operation, are
     /// taken for its end.
     StatusOfBefore,
@@ -82,6 +84,7 @@ impl Weakness {
     pub(crate) const ALL: &[Weakness] = &[
         Weakness::OrphanedStep,
         Weakness::SettleDied,
+        Weakness::BegunAfterItsEnd,
         Weakness::StatusOfBefore,
         Weakness::NotSeenYet,
         Weakness::LeftWhileMade,
@@ -335,11 +338,7 @@ fn leases(state: &mut State) {
     }
 }
 
-fn operation<'a>(
-    state: &'a State,
-    record: &DeploymentRecord,
-    what: Operation,
-) -> Option<&'a crate::cloudformation::Operation> {
+fn operation<'a>(state: &'a State, record: &DeploymentRecord, what: Operation) -> Option<&'a Done> {
     let token = record.deployment.id.request_token(what);
     state.cloudformation.operations.iter().rev().find(|operation| operation.token.as_ref() == Some(&token))
 }
@@ -428,12 +427,9 @@ pub(crate) fn at_end(state: &mut State) {
     }
     for (key, (lease, _)) in state.leases.clone() {
         let Some(owner) = &lease.owner else { continue };
-        let died = state.facts.unsettled.get(&owner.to_string()).is_some_and(|times| *times > 0);
-        state.violate(
-            Property::AlwaysAnEnd,
-            died.then_some(Weakness::SettleDied),
-            format!("{key} is still held: {lease:?}"),
-        );
+        let known = state.executions.iter().find(|execution| execution.asked.deployment.id == *owner);
+        let known = known.and_then(|execution| endless_because(state, execution));
+        state.violate(Property::AlwaysAnEnd, known, format!("{key} is still held: {lease:?}"));
     }
     left(state);
     for stage in 0..state.stages.len() {
@@ -457,7 +453,8 @@ fn ended(state: &mut State, execution: &Execution) {
     }
     match state.deployments.get(&deployment.id.to_string()).map(|(record, _)| record.outcome.clone()) {
         Some(None) => {
-            state.violate(Property::AlwaysAnEnd, None, format!("{} has no recorded end", asked.label));
+            let known = endless_because(state, execution);
+            state.violate(Property::AlwaysAnEnd, known, format!("{} has no recorded end", asked.label));
         }
         Some(Some(outcome)) if state.facts.calm && outcome.ending == Ending::Failed => {
             // Two jobs of one pipeline may both ask: what the first one changes, the second one's review knows nothing of.
@@ -470,6 +467,15 @@ fn ended(state: &mut State, execution: &Execution) {
         }
         // It ended before it was admitted: there is nothing to record it on.
         None | Some(Some(_)) => {}
+    }
+}
+
+/// Why a deployment has no recorded end, or keeps the lease, as far as that is known to happen.
+fn endless_because(state: &State, execution: &Execution) -> Option<Weakness> {
+    let unsettled = state.facts.unsettled.get(&execution.asked.deployment.id.to_string());
+    match unsettled {
+        Some(1..) => Some(Weakness::SettleDied),
+        Some(0) | None => execution.stopped.then_some(Weakness::BegunAfterItsEnd),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn bundle(template: Template) -> Digest {
 }
 
 /// How the operation that is begun now will go.
-pub(crate) fn fate(state: &mut State, _asked: &Asked) -> Fate {
+pub(crate) fn fate(state: &mut State) -> Fate {
     if state.facts.calm {
         return Fate::Succeeds;
     }
@@ -230,7 +230,7 @@ fn plan(world: &World, index: usize) {
         let wrong = !calm && random.chance(1, 12);
         let asked = asked(&stage, index, action, pipeline, template, wrong);
         let after = random.span(SECOND, 90 * MINUTE);
-        let stopped = (!calm && random.chance(1, 7)).then(|| random.span(SECOND, 60 * MINUTE));
+        let stopped = (!calm && random.chance(1, 7)).then(|| random.span(200, 60 * MINUTE));
         let person = (!calm && random.chance(1, 6)).then(|| (random.below(7), random.span(SECOND, 90 * MINUTE)));
         (after, asked, stopped, person)
     };

@@ -19,8 +19,8 @@ use slipway_domain::stack_status::{Entry, StackStatus, UnknownStatus};
 use slipway_domain::stages::OnFailure;
 use slipway_domain::waiting::next_wait;
 
-use crate::cloudformation::{ChangeSetSeen, NewChangeSet, StackSeen};
-use crate::properties::Mutation;
+use crate::cloudformation::{ChangeSetSeen, Event, NewChangeSet, No, StackSeen};
+use crate::properties::{self, Mutation};
 use crate::rules::Rules;
 use crate::scenario::{Asked, fate};
 use crate::world::{Failure, State, Table, World, failure, moment, timestamp};
@@ -203,11 +203,11 @@ impl Step {
         what: &'static str,
         mutation: Mutation,
         fence: Option<u64>,
-        effect: impl FnOnce(&mut State) -> Result<T, crate::cloudformation::No>,
+        effect: impl FnOnce(&mut State) -> Result<T, No>,
     ) -> Result<T, Failure> {
         let (execution, label) = (self.execution, self.asked.label.clone());
         let called = self.world.call(what, |state| {
-            crate::properties::before(state, execution, &mutation, fence);
+            properties::before(state, execution, &mutation, fence);
             let done = effect(state);
             state.note(|| match &done {
                 Ok(_) => format!("{label}: {what}"),
@@ -239,7 +239,7 @@ impl Step {
         let token = self.asked.deployment.id.request_token(Operation::Delete);
         let mutation = Mutation::DeleteStack(id.to_owned());
         let delete = self.mutate("cloudformation:DeleteStack", mutation, fence, |state| {
-            let (now, fate) = (state.now, fate(state, &self.asked));
+            let (now, fate) = (state.now, fate(state));
             let State { cloudformation, random, .. } = state;
             cloudformation.delete(id, &token, fate, random, now).map(drop)
         });
@@ -253,7 +253,7 @@ impl Step {
             let done = state.cloudformation.delete_change_set(arn, now);
             state.note(|| format!("{label}: cloudformation:DeleteChangeSet: {done:?}"));
             match done {
-                Err(crate::cloudformation::No::NotFound) => Ok(()),
+                Err(No::NotFound) => Ok(()),
                 done => done,
             }
         });
@@ -408,7 +408,7 @@ impl Step {
             };
             let State { cloudformation, random, .. } = state;
             match cloudformation.create_change_set(&new, random, now) {
-                Err(crate::cloudformation::No::Conflict) => Ok(()),
+                Err(No::Conflict) => Ok(()),
                 made => made,
             }
         });
@@ -447,7 +447,7 @@ impl Step {
         let token = record.deployment.id.request_token(Operation::Execute);
         let mutation = Mutation::ExecuteChangeSet(made.arn.clone());
         let execute = self.mutate("cloudformation:ExecuteChangeSet", mutation, Some(fence), |state| {
-            let (now, fate) = (state.now, fate(state, &self.asked));
+            let (now, fate) = (state.now, fate(state));
             let State { cloudformation, random, .. } = state;
             cloudformation.execute(&made.arn, &token, fate, random, now).map(drop)
         });
@@ -460,7 +460,7 @@ impl Step {
         if record.deployment.target.protected {
             let name = record.deployment.stack_name.clone();
             let protect = self.world.call("cloudformation:UpdateTerminationProtection", |state| {
-                let stack = state.cloudformation.named(name.as_str()).ok_or(crate::cloudformation::No::NotFound)?;
+                let stack = state.cloudformation.named(name.as_str()).ok_or(No::NotFound)?;
                 state.cloudformation.stacks[stack].termination_protection = true;
                 Ok(())
             });
@@ -715,7 +715,7 @@ fn seen(described: &ChangeSetSeen) -> SeenChangeSet<'_> {
     SeenChangeSet { status: described.status, execution_status: described.execution_status, reason: described.reason }
 }
 
-fn told(index: usize, event: &crate::cloudformation::Event) -> StackEvent {
+fn told(index: usize, event: &Event) -> StackEvent {
     StackEvent {
         id: index.to_string(),
         at: timestamp(event.at),
