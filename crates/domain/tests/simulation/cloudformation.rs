@@ -70,6 +70,7 @@ pub(crate) enum End {
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) token: Option<String>,
+    stack: usize,
     pub(crate) kind: Kind,
     pub(crate) template: Option<Template>,
     pub(crate) ended: Option<End>,
@@ -446,8 +447,8 @@ impl CloudFormation {
         true
     }
 
-    /// DeleteStack: of one that is created, or at rest; not of one that is updated or rolled back; again is nothing
-    /// (API_DeleteStack). Termination protection refuses it.
+    /// DeleteStack: of one that is created, or at rest; not of one that is updated or rolled back; the
+    /// same request again, by its ClientRequestToken, is nothing (API_DeleteStack). Termination protection refuses it.
     pub(crate) fn delete(
         &mut self,
         name_or_id: &str,
@@ -458,7 +459,8 @@ impl CloudFormation {
     ) -> Result<bool, No> {
         let Some(stack) = self.found(name_or_id) else { return Ok(false) };
         let there = &self.stacks[stack];
-        if there.is_gone() || there.status() == "DELETE_IN_PROGRESS" {
+        let again = |operation: &Operation| operation.stack == stack && operation.token.as_deref() == Some(token);
+        if there.is_gone() || there.status() == "DELETE_IN_PROGRESS" || self.operations.iter().any(again) {
             return Ok(false);
         }
         if there.termination_protection {
@@ -492,7 +494,7 @@ impl CloudFormation {
         now: Ms,
     ) {
         let operation = self.operations.len();
-        self.operations.push(Operation { token: token.map(str::to_owned), kind, template, ended: None });
+        self.operations.push(Operation { token: token.map(str::to_owned), stack, kind, template, ended: None });
         let path = path(kind, fate, on_failure);
         // The call is answered before the stack's status is another one.
         let mut at = now + random.between(0, 4 * SECOND);

@@ -78,6 +78,8 @@ pub(crate) enum Weakness {
     RowForgets,
     /// A shell is used again by another deployment, and deleted by the end of the one that made it while that one waits.
     SharedShell,
+    /// An environment remembers one deployment that waits for a person: of two, `sweep` ends only the one that asked last.
+    TwoWait,
 }
 
 impl Weakness {
@@ -91,6 +93,7 @@ impl Weakness {
         Weakness::LeftUnnoted,
         Weakness::RowForgets,
         Weakness::SharedShell,
+        Weakness::TwoWait,
     ];
 }
 
@@ -111,8 +114,8 @@ pub(crate) struct Facts {
     newest: BTreeMap<String, (u64, Ms)>,
     /// Since when each lease has its owner.
     taken: BTreeMap<String, Ms>,
-    /// How many times `settle` began for a deployment and did not come to its end.
-    pub(crate) unsettled: BTreeMap<String, usize>,
+    /// Deployments whose last `settle` did not come to its end.
+    pub(crate) unsettled: BTreeSet<String>,
     /// When the release of a deployment became another one.
     pub(crate) tampered: BTreeMap<String, Ms>,
     /// Environments to which another deployment came before a success was written.
@@ -441,7 +444,13 @@ fn ended(state: &mut State, execution: &Execution) {
     let asked = &execution.asked;
     let deployment = &asked.deployment;
     let Some(ended_at) = execution.ended_at else {
-        state.violate(Property::AlwaysAnEnd, None, format!("{} goes on for ever", asked.label));
+        let open =
+            state.approvals.get(question(&deployment.id).as_str()).map(|(approval, _)| approval.task_token.clone());
+        let waits = open.is_some_and(|token| state.tokens.get(&token).is_some_and(|token| token.open));
+        let row = state.environments.get(&deployment.environment.to_string());
+        let seen = row.and_then(|(row, _)| row.waiting.as_ref()).is_some_and(|mark| mark.deployment == deployment.id);
+        let known = (waits && !seen).then_some(Weakness::TwoWait);
+        state.violate(Property::AlwaysAnEnd, known, format!("{} goes on for ever", asked.label));
         return;
     };
     let people = deployment.longest() - deployment.timeout.duration();
@@ -472,11 +481,15 @@ fn ended(state: &mut State, execution: &Execution) {
 
 /// Why a deployment has no recorded end, or keeps the lease, as far as that is known to happen.
 fn endless_because(state: &State, execution: &Execution) -> Option<Weakness> {
-    let unsettled = state.facts.unsettled.get(&execution.asked.deployment.id.to_string());
-    match unsettled {
-        Some(1..) => Some(Weakness::SettleDied),
-        Some(0) | None => execution.stopped.then_some(Weakness::BegunAfterItsEnd),
+    if died(state, &execution.asked.deployment) {
+        return Some(Weakness::SettleDied);
     }
+    execution.stopped.then_some(Weakness::BegunAfterItsEnd)
+}
+
+/// Whether the last `settle` of a deployment did not come to its end.
+fn died(state: &State, deployment: &Deployment) -> bool {
+    state.facts.unsettled.contains(&deployment.id.to_string())
 }
 
 /// Change sets and shells that nobody will use.
@@ -494,7 +507,7 @@ fn left(state: &mut State) {
         }
         let row = state.deployments.get(&owner.deployment.id.to_string()).map(|(record, _)| record.clone());
         let what = format!("{} left {} on a stack that is {}; {row:?}", owner.label, set.arn, stack.status());
-        let known = left_because(set, row.as_ref());
+        let known = left_because(state, set, row.as_ref());
         if let Some(known) = known {
             shells.insert(set.stack, known);
         }
@@ -504,14 +517,19 @@ fn left(state: &mut State) {
         let stage = state.stages.iter().find(|stage| stage.key.stack_name().as_str() == stack.name).unwrap();
         let ours = stack.history.first().is_some_and(|(at, _)| *at >= 0);
         if stack.status() == "REVIEW_IN_PROGRESS" && !stage.target.protected && !stage.touched && ours {
-            let known = shells.get(&index).copied();
+            let here = |execution: &&Execution| execution.asked.deployment.stack_name.as_str() == stack.name;
+            let dead = state.executions.iter().filter(here).any(|execution| died(state, &execution.asked.deployment));
+            let known = shells.get(&index).copied().or_else(|| dead.then_some(Weakness::SettleDied));
             state.violate(Property::NothingLeft, known, format!("the shell {} is left", stack.id));
         }
     }
 }
 
 /// Why a change set is left behind, as far as that is known to happen.
-fn left_because(set: &ChangeSet, row: Option<&DeploymentRecord>) -> Option<Weakness> {
+fn left_because(state: &State, set: &ChangeSet, row: Option<&DeploymentRecord>) -> Option<Weakness> {
+    if row.is_some_and(|row| died(state, &row.deployment)) {
+        return Some(Weakness::SettleDied);
+    }
     let Some(made) = row.filter(|row| row.change_set.is_some()) else { return Some(Weakness::LeftUnnoted) };
     let ended_at = made.outcome.as_ref().map_or(0, |outcome| moment(outcome.ended_at));
     set.is_being_made(ended_at).then_some(Weakness::LeftWhileMade)

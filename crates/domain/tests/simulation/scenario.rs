@@ -324,9 +324,17 @@ async fn say(world: &World, approval: &Approval, verdict: Verdict, login: &'stat
                     Ok((Some(next.clone()), Some(next)))
                 },
             );
-            match decided.await? {
-                Some(decided) => answer(&decider, &decided).await,
-                None => Ok(()),
+            match decided.await {
+                Ok(Some(decided)) => answer(&decider, &decided).await,
+                Ok(None) => Ok(()),
+                // Whoever comes second is told; and if the first one's answer was lost on the way, it is handed on now.
+                Err(failure) if failure.error == ErrorName::NotAllowed.as_str() => {
+                    match decider.read(|state| &mut state.approvals, approval.id.as_str()).await? {
+                        Some(known) => answer(&decider, &known).await,
+                        None => Ok(()),
+                    }
+                }
+                Err(failure) => Err(failure),
             }
         };
         if world.invoke("web", 25, decision).await.is_ok() {

@@ -37,6 +37,24 @@ pub(crate) struct Step {
     pub(crate) now: Timestamp,
 }
 
+/// A `settle` at work: whether it came to its end, or was dropped with its process.
+struct Settling {
+    world: World,
+    deployment: String,
+    ended: bool,
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let mut state = self.world.change();
+        if self.ended {
+            state.facts.unsettled.remove(&self.deployment);
+        } else {
+            state.facts.unsettled.insert(self.deployment.clone());
+        }
+    }
+}
+
 /// What `begin` answers.
 #[derive(Debug)]
 pub(crate) struct Begun {
@@ -635,11 +653,9 @@ impl Step {
     // ---- settle
 
     pub(crate) async fn settle(self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
-        *self.world.change().facts.unsettled.entry(self.id()).or_insert(0) += 1;
+        let mut ending = Settling { world: self.world.clone(), deployment: self.id(), ended: false };
         let settled = self.record_end(end).await;
-        if settled.is_ok() {
-            *self.world.change().facts.unsettled.entry(self.id()).or_insert(1) -= 1;
-        }
+        ending.ended = settled.is_ok();
         settled
     }
 
