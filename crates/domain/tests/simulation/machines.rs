@@ -153,7 +153,7 @@ impl Machine {
         let stalled = {
             let mut state = self.world.change();
             let stalls = state.weather.stalls;
-            if state.random.chance(stalls, 1000) { state.random.between(15, 60) * MINUTE } else { 0 }
+            if state.random.chance(stalls, 1000) { state.random.between(25, 60) * MINUTE } else { 0 }
         };
         if stalled > 0 {
             self.world.note(|| format!("Step Functions goes on only in {} minutes", stalled / MINUTE));

@@ -67,7 +67,7 @@ fn run(seed: u64, rules: Rules, tracing: bool) -> Run {
     Run { violations: std::mem::take(&mut state.facts.violations), trace, polls: state.polls, endings }
 }
 
-/// In so many runs each known weakness shows.
+/// In so many runs each weakness shows that does not need a rare coincidence.
 const ENOUGH: u64 = 10_000;
 
 /// A number that the caller sets.
@@ -111,7 +111,7 @@ fn whatever_happens_the_properties_hold() {
     for (property, found) in &failed {
         println!("{property:?}: {} times, first {:#?}", found.len(), found.iter().take(5).collect::<Vec<_>>());
     }
-    for weakness in Weakness::ALL {
+    for weakness in Weakness::OFTEN {
         let seen = known.keys().any(|(seen, _)| seen == weakness);
         // One that does not show was mended, and has to be taken off the list.
         assert!(seen || runs < ENOUGH || !failed.is_empty(), "{weakness:?} was not seen in {runs} runs");

@@ -152,7 +152,7 @@ pub(crate) fn set_up(world: &World) {
             hangs: rough(&mut state, &[0, 0, 4]),
             behind: rough(&mut state, &[0, 100, 300]),
             unheard: rough(&mut state, &[0, 5, 20]),
-            stalls: rough(&mut state, &[0, 0, 5]),
+            stalls: rough(&mut state, &[0, 0, 15]),
         };
         calm
     };
@@ -281,6 +281,13 @@ async fn decide(world: &World, execution: usize) {
         let takes = state.random.span(SECOND, 15 * MINUTE);
         (if state.facts.calm { 0 } else { state.random.below(10) }, takes)
     };
+    // Now and then what is decided on becomes another thing before the decision.
+    let replaced = {
+        let mut state = world.change();
+        let stage = state.executions[execution].asked.stage;
+        !state.facts.calm && state.random.chance(1, 6) && meddled(&mut state, stage, 3)
+    };
+    let takes = if replaced { takes + 3 * MINUTE } else { takes };
     let until_late = moment(approval.expires_at) - world.now() + SECOND;
     match kind {
         0..5 => {
