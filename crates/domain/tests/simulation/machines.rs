@@ -16,6 +16,25 @@ const BEGIN: i64 = 50;
 const PACKAGE: i64 = 890;
 const OTHERS: i64 = 110;
 
+/// The steps of `deploy.asl.json` that are played here.
+pub(crate) const DEPLOY: [&str; 13] = [
+    "Approval",
+    "Begin",
+    "Create change set",
+    "Discard change set",
+    "Execute change set",
+    "Look at change set",
+    "Look at stack",
+    "Package",
+    "Protect stack",
+    "Settle failure",
+    "Settle no changes",
+    "Settle success",
+    "Take lease again",
+];
+/// Those of `teardown.asl.json`.
+pub(crate) const TEARDOWN: [&str; 5] = ["Begin", "Delete stack", "Look at stack", "Settle failure", "Settle success"];
+
 /// An execution of a state machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Execution {

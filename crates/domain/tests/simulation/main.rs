@@ -102,11 +102,8 @@ fn whatever_happens_the_properties_hold() {
     }
     println!("{runs} runs, {polls} steps\n{endings:#?}");
     for ((weakness, property), seeds) in &known {
-        println!(
-            "{weakness:?} breaks {property:?} in {} places, first in seeds {:?}",
-            seeds.len(),
-            seeds.iter().take(3)
-        );
+        let first = seeds.get(..3).unwrap_or(seeds);
+        println!("{weakness:?} breaks {property:?} {} times, first in the runs {first:?}", seeds.len());
     }
     for (property, found) in &failed {
         println!("{property:?}: {} times, first {:#?}", found.len(), found.iter().take(5).collect::<Vec<_>>());
@@ -121,6 +118,24 @@ fn whatever_happens_the_properties_hold() {
         println!("{}", run(seed, Rules::default(), true).trace);
         panic!("seed {seed} breaks a property; SLIPWAY_SEED={seed} plays it again");
     }
+}
+
+/// Whoever gives a state machine another step teaches it to `machines.rs`, too.
+#[test]
+fn every_step_of_the_state_machines_is_played() {
+    let tasks = |asl: &str| -> Vec<String> {
+        let machine: serde_json::Value = serde_json::from_str(asl).unwrap();
+        let states = machine["States"].as_object().unwrap().iter();
+        states.filter(|(_, state)| state["Type"] == "Task").map(|(name, _)| name.clone()).collect()
+    };
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let deploy = include_str!("../../../../statemachine/deploy.asl.json");
+    assert_eq!(sorted(tasks(deploy)), machines::DEPLOY);
+    let teardown = include_str!("../../../../statemachine/teardown.asl.json");
+    assert_eq!(sorted(tasks(teardown)), machines::TEARDOWN);
 }
 
 /// Each of the wrong decisions is noticed within so many runs.
