@@ -80,6 +80,8 @@ pub(crate) enum Weakness {
     RowForgets,
     /// A shell is used again by another deployment, and deleted by the end of the one that made it while that one waits.
     SharedShell,
+    /// A shell is left to whoever holds the lease, who then does not use it.
+    LeftToTheHolder,
     /// An environment remembers one deployment that waits for a person: of two, `sweep` ends only the one that asked last.
     TwoWait,
 }
@@ -117,6 +119,8 @@ pub(crate) struct Facts {
     taken: BTreeMap<String, Ms>,
     /// Deployments whose last `settle` did not come to its end.
     pub(crate) unsettled: BTreeSet<String>,
+    /// Shells that `settle` left to whoever held the lease.
+    pub(crate) left_to_holder: BTreeSet<String>,
     /// When the release of a deployment became another one.
     pub(crate) tampered: BTreeMap<String, Ms>,
     /// Environments to which another deployment came before a success was written.
@@ -530,7 +534,11 @@ fn left(state: &mut State) {
         if stack.status() == "REVIEW_IN_PROGRESS" && !stage.target.protected && !stage.touched && ours {
             let here = |execution: &&Execution| execution.asked.deployment.stack_name.as_str() == stack.name;
             let dead = state.executions.iter().filter(here).any(|execution| died(state, &execution.asked.deployment));
-            let known = shells.get(&index).copied().or_else(|| dead.then_some(Weakness::SettleDied));
+            let known = match shells.get(&index) {
+                Some(known) => Some(*known),
+                None if dead => Some(Weakness::SettleDied),
+                None => state.facts.left_to_holder.contains(&stack.id).then_some(Weakness::LeftToTheHolder),
+            };
             state.violate(Property::NothingLeft, known, format!("the shell {} is left", stack.id));
         }
     }

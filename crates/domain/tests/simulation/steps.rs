@@ -704,6 +704,7 @@ impl Step {
         let discarded = if (self.rules.is_alone)(&taking) {
             self.discard(change_set, None).await
         } else {
+            self.world.change().facts.left_to_holder.insert(change_set.stack_id.clone());
             self.delete_change_set(&change_set.arn).await
         };
         match discarded {
