@@ -554,7 +554,9 @@ impl Step {
             Operation::Delete => None,
         };
         let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
-        if own.is_some() && own != status && !matches!(standing, Standing::Running(_)) {
+        // Deleted is deleted, whatever the events tell.
+        let deleted = status == Some("DELETE_COMPLETE");
+        if own.is_some() && own != status && !deleted && !matches!(standing, Standing::Running(_)) {
             self.world.change().misjudge(&record.deployment);
         }
         match standing {
