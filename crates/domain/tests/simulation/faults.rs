@@ -1,0 +1,282 @@
+//! Decisions that are subtly wrong, one at a time. Each has to be noticed.
+
+use slipway_domain::approval::Decision;
+use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
+use slipway_domain::deployment::{Ending, Operation};
+use slipway_domain::environment::{self, Due, EnvironmentState, Superseded};
+use slipway_domain::lease::{self, Lease, Taking};
+use slipway_domain::stack_change::{self, StackError, Standing};
+use slipway_domain::stack_status::StackStatus;
+
+use crate::rules::Rules;
+
+/// What is wrong, and the rules with it.
+pub(crate) fn all() -> Vec<(&'static str, Rules)> {
+    let right = Rules::default;
+    vec![
+        (
+            "a rolled back update is a success",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| {
+                    let good = |status| if status == "UPDATE_ROLLBACK_COMPLETE" { "UPDATE_COMPLETE" } else { status };
+                    stack_change::look(deployment, mark, status.map(good), events, expected, now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a cleanup is the end of an update",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| {
+                    let early = |status| {
+                        if status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" { "UPDATE_COMPLETE" } else { status }
+                    };
+                    stack_change::look(deployment, mark, status.map(early), events, expected, now)
+                },
+                ..right()
+            },
+        ),
+        ("events of other operations count", Rules { of_operation: |events, _| events.to_vec(), ..right() }),
+        (
+            "a status counts without an event of the operation",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| {
+                    let complete =
+                        status.is_some_and(|status| ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&status));
+                    if complete && mark.what == Operation::Execute {
+                        return Ok(Standing::Done);
+                    }
+                    stack_change::look(deployment, mark, status, events, expected, now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a stack that is gone was executed",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| match status {
+                    None | Some("DELETE_COMPLETE") => Ok(Standing::Done),
+                    status => stack_change::look(deployment, mark, status, events, expected, now),
+                },
+                ..right()
+            },
+        ),
+        (
+            "a failed deletion is a deletion",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| match status {
+                    Some("DELETE_FAILED") if mark.what == Operation::Delete => Ok(Standing::Done),
+                    status => stack_change::look(deployment, mark, status, events, expected, now),
+                },
+                ..right()
+            },
+        ),
+        (
+            "a wait has no end",
+            Rules {
+                look: |deployment, mark, status, events, expected, now| match stack_change::look(
+                    deployment, mark, status, events, expected, now,
+                ) {
+                    Err(StackError::TimedOut { .. }) => Ok(Standing::Running(60)),
+                    looked => looked,
+                },
+                ..right()
+            },
+        ),
+        (
+            "a busy stack is waited for without end",
+            Rules {
+                open: |deployment, seen, now| match change_set::open(deployment, seen, now) {
+                    Err(OpeningError::Busy { .. } | OpeningError::Repair { .. }) => Ok(Opening::Wait),
+                    opened => opened,
+                },
+                ..right()
+            },
+        ),
+        (
+            "a protected stack is made anew",
+            Rules {
+                open: |deployment, seen, now| {
+                    let mut ephemeral = deployment.clone();
+                    ephemeral.target.protected = false;
+                    change_set::open(&ephemeral, seen, now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a stack that was rolled back is made anew",
+            Rules {
+                open: |deployment, seen, now| match seen {
+                    Some(seen) if seen.status == "UPDATE_ROLLBACK_COMPLETE" && !deployment.target.protected => {
+                        Ok(Opening::Delete {
+                            stack_id: seen.id.to_owned(),
+                            status: StackStatus::UpdateRollbackComplete,
+                        })
+                    }
+                    seen => change_set::open(deployment, seen, now),
+                },
+                ..right()
+            },
+        ),
+        (
+            "a change set that failed is an empty one",
+            Rules {
+                making: |deployment, made, seen, now| match change_set::making(deployment, made, seen, now) {
+                    Err(MakingError::Failed(_)) => Ok(Making::NoChanges),
+                    making => making,
+                },
+                ..right()
+            },
+        ),
+        (
+            "a change set is executed without an approval",
+            Rules {
+                executable: |record, seen, binding, approval| {
+                    let mut unasked = record.clone();
+                    unasked.deployment.approval = None;
+                    change_set::executable(&unasked, seen, binding, approval)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a change set is executed whatever it has become",
+            Rules {
+                executable: |record, seen, _, approval| {
+                    change_set::executable(record, seen, record.binding.as_ref(), approval)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a decision counts when it is too late",
+            Rules {
+                decide: |approval, verdict, claims, now| {
+                    let mut open = approval.clone();
+                    open.expires_at = jiff::Timestamp::MAX;
+                    open.decide(verdict, None, claims, now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a decision is changed afterwards",
+            Rules {
+                decide: |approval, verdict, claims, now| {
+                    let mut open = approval.clone();
+                    open.decision = None;
+                    let decided: Decision = open.decide(verdict, None, claims, now)?;
+                    Ok(decided)
+                },
+                ..right()
+            },
+        ),
+        (
+            "who asks approves",
+            Rules {
+                decide: |approval, verdict, claims, now| {
+                    let mut lax = approval.clone();
+                    lax.policy.self_approval = true;
+                    lax.decide(verdict, None, claims, now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a step does not check the lease",
+            Rules {
+                hold: |current, me, fence, now| {
+                    let held = lease::hold(current, me, fence, now);
+                    held.or_else(|lost| current.map(|lease| Ok(lease.clone())).unwrap_or(Err(lost)))
+                },
+                ..right()
+            },
+        ),
+        (
+            "the lease is taken from who has it",
+            Rules {
+                take: |current, me, _, now| {
+                    lease::take(current, me, current.and_then(|lease| lease.owner.as_ref()), now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "the fence does not grow",
+            Rules {
+                take: |current, me, dead, now| match (lease::take(current, me, dead, now), current) {
+                    (Taking::Ours(lease), Some(before)) => Taking::Ours(Lease { fence: before.fence, ..lease }),
+                    (taking, _) => taking,
+                },
+                ..right()
+            },
+        ),
+        ("the lease is not given up", Rules { give_up: |_, _, _| None, ..right() }),
+        (
+            "an older pipeline deploys over a newer one",
+            Rules {
+                begin: |current, deployment| match environment::begin(current, deployment) {
+                    Err(Superseded { .. }) => Ok(current.unwrap().clone()),
+                    begun => begun,
+                },
+                ..right()
+            },
+        ),
+        (
+            "who waited is not superseded",
+            Rules {
+                resume: |current, deployment| match environment::resume(current, deployment) {
+                    Err(Superseded { .. }) => Ok(current.unwrap().clone()),
+                    resumed => resumed,
+                },
+                ..right()
+            },
+        ),
+        ("a later end replaces the first", Rules { first_end: |_, told| told.clone(), ..right() }),
+        ("a change set is not discarded", Rules { cleans_up: |_| false, ..right() }),
+        ("a shell is discarded by who does not have the lease", Rules { is_alone: |_| true, ..right() }),
+        ("a protected stack is torn down", Rules { is_untouchable: |_| false, ..right() }),
+        (
+            "a failed deployment is live",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let mut settled = environment::settle(environment, deployment, outcome, shown);
+                    if let (Ending::Failed, Some(launch)) = (outcome.ending, &deployment.launch) {
+                        settled.release = Some(launch.bundle.clone());
+                    }
+                    settled
+                },
+                ..right()
+            },
+        ),
+        (
+            "what is torn down is still there",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let release = environment.release.clone();
+                    let settled = environment::settle(environment, deployment, outcome, shown);
+                    if settled.state == EnvironmentState::TornDown {
+                        return environment::Environment { release, ..settled };
+                    }
+                    settled
+                },
+                ..right()
+            },
+        ),
+        (
+            "an environment expires at once",
+            Rules {
+                due: |environment, now| {
+                    let mut due = environment.due(now);
+                    let expired_at = environment.expires_at.unwrap_or(now);
+                    if due.is_empty() && environment.is_somewhere() {
+                        due.push(Due::Teardown { expired_at });
+                    }
+                    due
+                },
+                ..right()
+            },
+        ),
+    ]
+}

@@ -1,0 +1,85 @@
+//! Every decision of a deployment, as one table of functions: the domain's own, or, to see whether the simulation notices, one
+//! that is subtly wrong.
+
+use jiff::Timestamp;
+use slipway_domain::approval::{Approval, Decision, DecisionError, Verdict};
+use slipway_domain::cause::{self, StackEvent};
+use slipway_domain::change_set::{
+    self, Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack,
+};
+use slipway_domain::claims::JobClaims;
+use slipway_domain::deployment::{
+    ChangeSetRef, Deployment, DeploymentId, DeploymentRecord, Ending, OperationMark, Outcome,
+};
+use slipway_domain::environment::{self, Due, Environment, Shown, Superseded};
+use slipway_domain::lease::{self, Lease, Lost, Taking};
+use slipway_domain::names::Digest;
+use slipway_domain::stack_change::{self, StackError, Standing};
+
+/// What the driver asks before it does anything.
+#[derive(Clone, Copy)]
+#[allow(clippy::type_complexity, reason = "the domain's own signatures")]
+pub(crate) struct Rules {
+    pub(crate) begin: fn(Option<&Environment>, &Deployment) -> Result<Environment, Superseded>,
+    pub(crate) resume: fn(Option<&Environment>, &Deployment) -> Result<Environment, Superseded>,
+    pub(crate) settle: fn(Environment, &Deployment, &Outcome, &Shown) -> Environment,
+    pub(crate) due: fn(&Environment, Timestamp) -> Vec<Due>,
+    pub(crate) take: fn(Option<&Lease>, &DeploymentId, Option<&DeploymentId>, Timestamp) -> Taking,
+    pub(crate) hold: fn(Option<&Lease>, &DeploymentId, u64, Timestamp) -> Result<Lease, Lost>,
+    pub(crate) give_up: fn(Option<&Lease>, &DeploymentId, Timestamp) -> Option<Lease>,
+    pub(crate) open: fn(&Deployment, Option<SeenStack<'_>>, Timestamp) -> Result<Opening, OpeningError>,
+    pub(crate) making:
+        fn(&Deployment, &ChangeSetRef, Option<SeenChangeSet<'_>>, Timestamp) -> Result<Making, MakingError>,
+    pub(crate) executable: fn(
+        &DeploymentRecord,
+        Option<SeenChangeSet<'_>>,
+        Option<&Digest>,
+        Option<&Approval>,
+    ) -> Result<(), NotExecutable>,
+    pub(crate) of_operation: fn(&[StackEvent], &str) -> Vec<StackEvent>,
+    pub(crate) look: fn(
+        &Deployment,
+        &OperationMark,
+        Option<&str>,
+        &[StackEvent],
+        Option<u32>,
+        Timestamp,
+    ) -> Result<Standing, StackError>,
+    pub(crate) decide: fn(&Approval, Verdict, &JobClaims, Timestamp) -> Result<Decision, DecisionError>,
+    pub(crate) voided: fn(&Approval, &str) -> Option<Approval>,
+
+    // What the functions decide by themselves.
+    /// Which of two ends is a deployment's: the one that is recorded, or the one that is told.
+    pub(crate) first_end: fn(Option<&Outcome>, &Outcome) -> Outcome,
+    /// Whether a deployment that ended so is cleaned up after.
+    pub(crate) cleans_up: fn(&Outcome) -> bool,
+    /// Whether a teardown is refused whatever was asked.
+    pub(crate) is_untouchable: fn(&Deployment) -> bool,
+    /// Whether `settle` may delete a shell, by what came of asking for the lease.
+    pub(crate) is_alone: fn(&Taking) -> bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            begin: environment::begin,
+            resume: environment::resume,
+            settle: environment::settle,
+            due: Environment::due,
+            take: lease::take,
+            hold: lease::hold,
+            give_up: lease::give_up,
+            open: change_set::open,
+            making: change_set::making,
+            executable: change_set::executable,
+            of_operation: cause::of_operation,
+            look: stack_change::look,
+            decide: |approval, verdict, claims, now| approval.decide(verdict, None, claims, now),
+            voided: Approval::voided,
+            first_end: |recorded, told| recorded.unwrap_or(told).clone(),
+            cleans_up: |outcome| outcome.ending == Ending::Failed,
+            is_untouchable: |deployment| deployment.target.protected,
+            is_alone: |taking| matches!(taking, Taking::Ours(_)),
+        }
+    }
+}

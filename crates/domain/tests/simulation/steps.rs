@@ -1,0 +1,794 @@
+//! The functions, call by call, as `functions/*/src` have them: what they read, what they ask the rules, and what they do then.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use slipway_domain::ErrorName;
+use slipway_domain::approval::{Approval, Bound, Decision, Verdict};
+use slipway_domain::cause::StackEvent;
+use slipway_domain::change_set::{Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack};
+use slipway_domain::deployment::{
+    Action, ChangeSetRef, DeploymentId, DeploymentRecord, DeploymentRef, Ending, Operation, OperationMark, Outcome,
+    ReleaseDigests,
+};
+use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
+use slipway_domain::lease::{Lost, Taking};
+use slipway_domain::names::Digest;
+use slipway_domain::stack_change::{SKEW, StackError, Standing};
+use slipway_domain::stack_status::{Entry, StackStatus, UnknownStatus};
+use slipway_domain::stages::OnFailure;
+use slipway_domain::waiting::next_wait;
+
+use crate::cloudformation::{ChangeSetSeen, Event, NewChangeSet, No, StackSeen};
+use crate::properties::{self, Mutation};
+use crate::rules::Rules;
+use crate::scenario::{Asked, fate};
+use crate::world::{Failure, State, Table, World, failure, moment, timestamp};
+
+/// One invocation of a function.
+#[derive(Clone)]
+pub(crate) struct Step {
+    pub(crate) world: World,
+    pub(crate) rules: Rules,
+    /// Which execution it works for.
+    pub(crate) execution: usize,
+    /// What the scenario asked that for.
+    pub(crate) asked: Asked,
+    pub(crate) now: Timestamp,
+}
+
+/// A `settle` at work: whether it came to its end, or was dropped with its process.
+struct Settling {
+    world: World,
+    deployment: String,
+    ended: bool,
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let mut state = self.world.change();
+        if self.ended {
+            state.facts.unsettled.remove(&self.deployment);
+        } else {
+            state.facts.unsettled.insert(self.deployment.clone());
+        }
+    }
+}
+
+/// What `begin` answers.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) fence: u64,
+    pub(crate) wait: u32,
+}
+
+/// What the other steps answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Ask again after so many seconds.
+    Again(u32),
+    Done,
+    /// There is nothing to change.
+    NoChanges,
+    /// There is no stack.
+    Absent,
+}
+
+macro_rules! named {
+    ($($error:ty => |$it:ident| $name:expr;)*) => {
+        $(impl From<$error> for Failure {
+            fn from($it: $error) -> Self {
+                Failure::new($name, $it.to_string())
+            }
+        })*
+    };
+}
+
+// As crates/handler/src/failure.rs names them.
+named! {
+    Superseded => |error| ErrorName::Superseded;
+    Lost => |error| ErrorName::LeaseHeld;
+    UnknownStatus => |error| ErrorName::StackNeedsRepair;
+    OpeningError => |error| match &error {
+        OpeningError::Unknown(_) | OpeningError::Repair { .. } => ErrorName::StackNeedsRepair,
+        OpeningError::Busy { .. } => ErrorName::StackBusy,
+    };
+    MakingError => |error| match &error {
+        MakingError::Failed(_) | MakingError::TimedOut { .. } => ErrorName::ChangeSetFailed,
+        MakingError::Gone(_) => ErrorName::ChangeSetStale,
+    };
+    NotExecutable => |error| match &error {
+        NotExecutable::Stale(_) => ErrorName::ChangeSetStale,
+        NotExecutable::NotApproved => ErrorName::NotAllowed,
+    };
+    StackError => |error| match &error {
+        StackError::Unknown(_) => ErrorName::StackNeedsRepair,
+        StackError::Gone(_) | StackError::Failed { .. } => ErrorName::StackFailed,
+        StackError::TimedOut { .. } => ErrorName::StackTimedOut,
+    };
+}
+
+fn deployments(state: &mut State) -> &mut Table<DeploymentRecord> {
+    &mut state.deployments
+}
+
+fn environments(state: &mut State) -> &mut Table<Environment> {
+    &mut state.environments
+}
+
+fn approvals(state: &mut State) -> &mut Table<Approval> {
+    &mut state.approvals
+}
+
+/// The digest that stands for what was reviewed, worked out of what is described now.
+fn binding(record: &DeploymentRecord, seen: &ChangeSetSeen) -> Option<Digest> {
+    let release = record.release.as_ref()?;
+    let bound = Bound {
+        change_set_arn: &seen.arn,
+        stack_id: &seen.stack_id,
+        template: &release.template,
+        manifest: &release.manifest,
+        parameters: &BTreeMap::new(),
+    };
+    Some(bound.digest())
+}
+
+/// The id of the question of a deployment: in the model, nobody guesses links.
+pub(crate) fn question(deployment: &DeploymentId) -> Digest {
+    Digest::of_parts(&["question", &deployment.to_string()])
+}
+
+impl Step {
+    fn key(&self) -> String {
+        self.asked.deployment.environment.to_string()
+    }
+
+    fn id(&self) -> String {
+        self.asked.deployment.id.to_string()
+    }
+
+    async fn update_environment(
+        &self,
+        mut rule: impl FnMut(Option<&Environment>) -> Result<Environment, Failure>,
+    ) -> Result<Environment, Failure> {
+        let update = self.world.update(environments, self.key(), |current| {
+            let next = rule(current)?;
+            Ok((Some(next.clone()), next))
+        });
+        update.await
+    }
+
+    async fn note(
+        &self,
+        record: &DeploymentRecord,
+        change: impl Fn(&mut DeploymentRecord),
+    ) -> Result<DeploymentRecord, Failure> {
+        let update = self.world.update(deployments, self.id(), |current| {
+            let mut next = current.unwrap_or(record).clone();
+            change(&mut next);
+            Ok((Some(next.clone()), next))
+        });
+        update.await
+    }
+
+    async fn record(&self) -> Result<DeploymentRecord, Failure> {
+        let record = self.world.read(deployments, &self.id()).await?;
+        record.ok_or_else(|| Failure::new(ErrorName::NotFound, "there is no such deployment"))
+    }
+
+    async fn take(&self, dead: Option<&DeploymentId>) -> Result<Taking, Failure> {
+        let me = &self.asked.deployment.id;
+        let update = self.world.update(
+            |state| &mut state.leases,
+            self.key(),
+            |current| {
+                let taking = (self.rules.take)(current, me, dead, self.now);
+                let next = match &taking {
+                    Taking::Ours(lease) => Some(lease.clone()),
+                    Taking::Held { .. } => None,
+                };
+                Ok((next, taking))
+            },
+        );
+        update.await
+    }
+
+    async fn give_up(&self) -> Result<(), Failure> {
+        let me = &self.asked.deployment.id;
+        let give_up = self.world.update(
+            |state| &mut state.leases,
+            self.key(),
+            |current| Ok(((self.rules.give_up)(current, me, self.now), ())),
+        );
+        give_up.await
+    }
+
+    /// The row, once the lease was checked and renewed.
+    async fn hold(&self, fence: u64) -> Result<DeploymentRecord, Failure> {
+        let me = &self.asked.deployment.id;
+        let hold = self.world.update(
+            |state| &mut state.leases,
+            self.key(),
+            |current| Ok((Some((self.rules.hold)(current, me, fence, self.now)?), ())),
+        );
+        hold.await?;
+        self.record().await
+    }
+
+    /// A call that changes a stack, checked against the properties at the moment that it has its effect.
+    async fn mutate<T>(
+        &self,
+        what: &'static str,
+        mutation: Mutation,
+        fence: Option<u64>,
+        effect: impl FnOnce(&mut State) -> Result<T, No>,
+    ) -> Result<T, Failure> {
+        let (execution, label) = (self.execution, self.asked.label.clone());
+        let called = self.world.call(what, |state| {
+            properties::before(state, execution, &mutation, fence);
+            let done = effect(state);
+            state.note(|| match &done {
+                Ok(_) => format!("{label}: {what}"),
+                Err(no) => format!("{label}: {what} is refused: {no:?}"),
+            });
+            done
+        });
+        called.await.map_err(|no| failure(what, no))
+    }
+
+    async fn describe(&self, id: Option<&str>) -> Result<Option<StackSeen>, Failure> {
+        let name = id.unwrap_or(self.asked.deployment.stack_name.as_str()).to_owned();
+        let seen = self.world.call("cloudformation:DescribeStacks", |state| {
+            let at = state.look();
+            Ok(state.cloudformation.describe(&name, at))
+        });
+        seen.await.map_err(|no| failure("cloudformation:DescribeStacks", no))
+    }
+
+    async fn describe_change_set(&self, name: &str) -> Result<Option<ChangeSetSeen>, Failure> {
+        let seen = self.world.call("cloudformation:DescribeChangeSet", |state| {
+            let at = state.look();
+            Ok(state.cloudformation.describe_change_set(name, at))
+        });
+        seen.await.map_err(|no| failure("cloudformation:DescribeChangeSet", no))
+    }
+
+    async fn delete_stack(&self, id: &str, fence: Option<u64>) -> Result<(), Failure> {
+        let token = self.asked.deployment.id.request_token(Operation::Delete);
+        let mutation = Mutation::DeleteStack(id.to_owned());
+        let delete = self.mutate("cloudformation:DeleteStack", mutation, fence, |state| {
+            let (now, fate) = (state.now, fate(state));
+            let State { cloudformation, random, .. } = state;
+            cloudformation.delete(id, &token, fate, random, now).map(drop)
+        });
+        delete.await
+    }
+
+    async fn delete_change_set(&self, arn: &str) -> Result<(), Failure> {
+        let label = self.asked.label.clone();
+        let deleted = self.world.call("cloudformation:DeleteChangeSet", |state| {
+            let now = state.now;
+            let done = state.cloudformation.delete_change_set(arn, now);
+            state.note(|| format!("{label}: cloudformation:DeleteChangeSet: {done:?}"));
+            match done {
+                Err(No::NotFound) => Ok(()),
+                done => done,
+            }
+        });
+        deleted.await.map_err(|no| failure("cloudformation:DeleteChangeSet", no))
+    }
+
+    async fn discard(&self, made: &ChangeSetRef, fence: Option<u64>) -> Result<(), Failure> {
+        self.delete_change_set(&made.arn).await?;
+        if made.creates_stack && !self.asked.deployment.target.protected {
+            let shell = self.describe(Some(&made.stack_id)).await?;
+            if let Some(shell) = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str()) {
+                self.delete_stack(&shell.id, fence).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Step Functions gets the answer to a question, if there is one.
+    async fn answer(&self, approval: &Approval) -> Result<(), Failure> {
+        answer(&self.world, approval).await
+    }
+
+    // ---- begin
+
+    pub(crate) async fn begin(self) -> Result<Begun, Failure> {
+        let deployment = &self.asked.deployment;
+        let create = self.world.update(deployments, self.id(), |known| {
+            Ok((Some(known.cloned().unwrap_or_else(|| DeploymentRecord::new(deployment.clone()))), ()))
+        });
+        create.await?;
+        let begin = self.update_environment(|current| Ok((self.rules.begin)(current, deployment)?));
+        let environment = begin.await?;
+        self.supersede_waiting(&environment).await?;
+        self.lease().await
+    }
+
+    pub(crate) async fn resume(self) -> Result<Begun, Failure> {
+        self.record().await?;
+        self.still_newest().await?;
+        self.lease().await
+    }
+
+    async fn supersede_waiting(&self, environment: &Environment) -> Result<(), Failure> {
+        let waiting = environment.waiting.as_ref();
+        let Some(waiting) = waiting.filter(|waiting| waiting.deployment != self.asked.deployment.id) else {
+            return Ok(());
+        };
+        let voided = self.void(&waiting.approval, "superseded").await?;
+        if let Some(approval) = voided.filter(|approval| approval.void.is_some()) {
+            send(&self.world, &approval, Err(Failure::new(ErrorName::Superseded, "superseded"))).await?;
+        }
+        Ok(())
+    }
+
+    async fn void(&self, id: &Digest, why: &str) -> Result<Option<Approval>, Failure> {
+        void(&self.world, self.rules, id, why).await
+    }
+
+    async fn still_newest(&self) -> Result<(), Failure> {
+        let resumed = self.update_environment(|current| Ok((self.rules.resume)(current, &self.asked.deployment)?));
+        resumed.await.map(drop)
+    }
+
+    async fn lease(&self) -> Result<Begun, Failure> {
+        let mut taking = self.take(None).await?;
+        if let Taking::Held { owner, .. } = &taking {
+            let owner = owner.clone();
+            let held = self.world.read(deployments, &owner.to_string()).await?;
+            let lives = match held {
+                Some(record) => self.is_running(&record.deployment.execution_arn).await?,
+                None => true,
+            };
+            if !lives {
+                taking = self.take(Some(&owner)).await?;
+            }
+        }
+        match taking {
+            Taking::Ours(lease) => Ok(Begun { fence: lease.fence, wait: 0 }),
+            Taking::Held { owner, .. } => {
+                let deployment = &self.asked.deployment;
+                let waited = self.now.duration_since(deployment.started_at);
+                if waited > deployment.longest() {
+                    return Err(Failure::new(ErrorName::LeaseHeld, format!("{owner} has held it for too long")));
+                }
+                self.still_newest().await?;
+                Ok(Begun { fence: 0, wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None) })
+            }
+        }
+    }
+
+    async fn is_running(&self, arn: &str) -> Result<bool, Failure> {
+        let running = self.world.call("states:DescribeExecution", |state| {
+            Ok(state
+                .executions
+                .iter()
+                .any(|execution| execution.asked.deployment.execution_arn == arn && execution.running))
+        });
+        running.await.map_err(|no| failure("states:DescribeExecution", no))
+    }
+
+    // ---- package
+
+    pub(crate) async fn package(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        let bundle = self.asked.template.map_or(0, |template| template.0).to_string();
+        let release = ReleaseDigests {
+            template: Digest::of_parts(&["template", &bundle]),
+            manifest: Digest::of_parts(&["manifest", &bundle]),
+        };
+        self.note(&record, |record| record.release = Some(release.clone())).await?;
+        Ok(Said::Done)
+    }
+
+    // ---- change-set
+
+    pub(crate) async fn create(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        if record.change_set.is_some() {
+            return Ok(Said::Done);
+        }
+        let deployment = &record.deployment;
+        let described = self.describe(None).await?;
+        let seen = described.as_ref().map(|stack| SeenStack { id: &stack.id, status: stack.status });
+        let busy = Said::Again(slipway_domain::change_set::wait_for_idle(deployment, self.now));
+        let creates = match (self.rules.open)(deployment, seen, self.now)? {
+            Opening::Create => true,
+            Opening::Update => false,
+            Opening::Wait => return Ok(busy),
+            Opening::Delete { stack_id, status } => {
+                let removed = format!("{status}: its first create failed");
+                self.note(&record, |record| record.stack_status = Some(removed.clone())).await?;
+                self.delete_stack(&stack_id, Some(fence)).await?;
+                return Ok(busy);
+            }
+        };
+        let name = deployment.id.change_set_name();
+        let mutation = Mutation::CreateChangeSet;
+        let made = self.mutate("cloudformation:CreateChangeSet", mutation, Some(fence), |state| {
+            let now = state.now;
+            let endless = !state.facts.calm && state.random.chance(1, 100);
+            let new = NewChangeSet {
+                endless,
+                stack_name: deployment.stack_name.as_str(),
+                name: &name,
+                creates,
+                template: self.asked.template.unwrap(),
+                wrong: self.asked.wrong,
+                on_failure: match deployment.stack_rules.on_failure {
+                    OnFailure::Rollback if creates && deployment.target.protected => OnFailure::Delete,
+                    rules => rules,
+                },
+            };
+            let State { cloudformation, random, .. } = state;
+            match cloudformation.create_change_set(&new, random, now) {
+                Err(No::Conflict) => Ok(()),
+                made => made,
+            }
+        });
+        made.await?;
+        let made = self.describe_change_set(&name).await?;
+        let made = made.ok_or_else(|| Failure::new(ErrorName::Unavailable, "it cannot be seen yet"))?;
+        let change_set =
+            ChangeSetRef { arn: made.arn, stack_id: made.stack_id, creates_stack: creates, made_at: self.now };
+        self.note(&record, |record| record.change_set = Some(change_set.clone())).await?;
+        Ok(Said::Done)
+    }
+
+    pub(crate) async fn execute(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        let made = made(&record)?;
+        let described = self.describe_change_set(&made.arn).await?;
+        if record.operation.is_some()
+            && described.as_ref().is_none_or(|set| set.execution_status.starts_with("EXECUTE_"))
+        {
+            return Ok(Said::Done);
+        }
+        let bound = described.as_ref().and_then(|described| binding(&record, described));
+        let approval = match &record.approval {
+            Some(id) => self.world.read(approvals, id.as_str()).await?,
+            None => None,
+        };
+        let seen = described.as_ref().map(seen);
+        (self.rules.executable)(&record, seen, bound.as_ref(), approval.as_ref())?;
+        let mark = OperationMark { what: Operation::Execute, stack_id: made.stack_id.clone(), began_at: self.now };
+        let noted = self.note(&record, |record| {
+            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        });
+        if noted.await?.outcome.is_some() {
+            return Err(Failure::new(ErrorName::Stopped, "the deployment ended before its change set was executed"));
+        }
+        let token = record.deployment.id.request_token(Operation::Execute);
+        let mutation = Mutation::ExecuteChangeSet(made.arn.clone());
+        let execute = self.mutate("cloudformation:ExecuteChangeSet", mutation, Some(fence), |state| {
+            let (now, fate) = (state.now, fate(state));
+            let State { cloudformation, random, .. } = state;
+            cloudformation.execute(&made.arn, &token, fate, random, now).map(drop)
+        });
+        execute.await?;
+        Ok(Said::Done)
+    }
+
+    pub(crate) async fn protect(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        if record.deployment.target.protected {
+            let name = record.deployment.stack_name.clone();
+            let protect = self.world.call("cloudformation:UpdateTerminationProtection", |state| {
+                let stack = state.cloudformation.named(name.as_str()).ok_or(No::NotFound)?;
+                state.cloudformation.stacks[stack].termination_protection = true;
+                Ok(())
+            });
+            protect.await.map_err(|no| failure("cloudformation:UpdateTerminationProtection", no))?;
+        }
+        Ok(Said::Done)
+    }
+
+    pub(crate) async fn discard_empty(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        if let Some(made) = record.change_set.as_ref().filter(|_| record.operation.is_none()) {
+            self.discard(made, Some(fence)).await?;
+        }
+        Ok(Said::Done)
+    }
+
+    // ---- wait-for-stack
+
+    pub(crate) async fn look_at_change_set(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        let made = made(&record)?;
+        let described = self.describe_change_set(&made.arn).await?;
+        let making = (self.rules.making)(&record.deployment, made, described.as_ref().map(seen), self.now)?;
+        if let (Making::Ready, Some(described)) = (making, &described) {
+            let bound = binding(&record, described);
+            self.note(&record, |record| record.binding.clone_from(&bound)).await?;
+        }
+        Ok(match making {
+            Making::Pending(wait) => Said::Again(wait),
+            Making::Ready => Said::Done,
+            Making::NoChanges => Said::NoChanges,
+        })
+    }
+
+    pub(crate) async fn look_at_stack(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        let internal = || Failure::new(ErrorName::Internal, "nothing was done to the stack yet");
+        let mark = record.operation.as_ref().ok_or_else(internal)?;
+        let described = self.describe(Some(&mark.stack_id)).await?;
+        let status = described.as_ref().map(|stack| stack.status);
+        let token = record.deployment.id.request_token(mark.what);
+        let since = moment(mark.began_at - SKEW);
+        let mut own = None;
+        let events = match status {
+            Some(_) => {
+                let events = self.world.call("cloudformation:DescribeStackEvents", |state| {
+                    let at = state.look();
+                    let events = state.cloudformation.events(&mark.stack_id, at).into_iter();
+                    Ok(events.filter(|event| event.at >= since).collect::<Vec<_>>())
+                });
+                let events = events.await.map_err(|no| failure("cloudformation:DescribeStackEvents", no))?;
+                own = events
+                    .iter()
+                    .find(|event| event.is_stack && event.token.as_ref() == Some(&token))
+                    .map(|event| event.status);
+                let told: Vec<StackEvent> =
+                    events.iter().enumerate().map(|(index, event)| told(index, event)).collect();
+                (self.rules.of_operation)(&told, &token)
+            }
+            None => Vec::new(),
+        };
+        if status.is_some() {
+            self.note(&record, |record| {
+                record.events = events.len();
+                record.stack_status = status.map(str::to_owned);
+            })
+            .await?;
+        }
+        let expected = match mark.what {
+            Operation::Execute => {
+                self.world.read(environments, &self.key()).await?.and_then(|known| known.last_seconds)
+            }
+            Operation::Delete => None,
+        };
+        let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
+        // Deleted is deleted, whatever the events tell.
+        let deleted = status == Some("DELETE_COMPLETE");
+        if own.is_some() && own != status && !deleted && !matches!(standing, Standing::Running(_)) {
+            self.world.change().misjudge(&record.deployment);
+        }
+        match standing {
+            Standing::Running(wait) => Ok(Said::Again(wait)),
+            Standing::Done => Ok(Said::Done),
+            Standing::Failed(status) => {
+                let stack = record.deployment.stack_name.clone();
+                Err(StackError::Failed { stack, status, cause: None }.into())
+            }
+        }
+    }
+
+    // ---- approval
+
+    pub(crate) async fn ask(self, fence: u64, token: String) -> Result<Said, Failure> {
+        let record = self.record().await?;
+        let internal = |what: &str| Failure::new(ErrorName::Internal, what);
+        let deployment = &record.deployment;
+        let policy = deployment.approval.clone().ok_or_else(|| internal("the stage asks for no approval"))?;
+        let requester = deployment.requester.clone().ok_or_else(|| internal("nobody asked for this deployment"))?;
+        let binding = record.binding.clone().ok_or_else(|| internal("the change set is not ready"))?;
+        let id = question(&deployment.id);
+        let expires_at = self.now + policy.expires_in.duration();
+        let pipeline_id = requester.pipeline_id;
+        let question = Approval {
+            id: id.clone(),
+            deployment: DeploymentRef { environment: deployment.environment.clone(), id: deployment.id.clone(), fence },
+            task_token: token,
+            binding,
+            policy,
+            requester,
+            asked_at: self.now,
+            expires_at,
+            decision: None,
+            void: None,
+        };
+        let stored = self.world.update(approvals, id.to_string(), |known| {
+            let next = match known {
+                None => question.clone(),
+                Some(known) => Approval { task_token: question.task_token.clone(), ..known.clone() },
+            };
+            Ok((Some(next.clone()), next))
+        });
+        let stored = stored.await?;
+        let waiting =
+            Waiting { deployment: deployment.id.clone(), pipeline_id, approval: id.clone(), until: stored.expires_at };
+        self.note(&record, |record| record.approval = Some(id.clone())).await?;
+        let environment = self.update_environment(|current| {
+            let next = (self.rules.resume)(current, deployment)?;
+            Ok(Environment { waiting: Some(waiting.clone()), ..next })
+        });
+        environment.await?;
+        self.give_up().await?;
+        self.answer(&stored).await?;
+        Ok(Said::Done)
+    }
+
+    // ---- teardown
+
+    pub(crate) async fn tear_down(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        let deployment = &record.deployment;
+        if (self.rules.is_untouchable)(deployment) {
+            return Err(Failure::new(ErrorName::StageProtected, "protected"));
+        }
+        if deployment.requester.is_none() {
+            let environment = self.world.read(environments, &self.key()).await?;
+            let due = |known: Environment| (self.rules.due)(&known, self.now);
+            let expired =
+                environment.is_some_and(|known| due(known).iter().any(|due| matches!(due, Due::Teardown { .. })));
+            if !expired {
+                return Err(Failure::new(ErrorName::Superseded, "deployed again"));
+            }
+        }
+        let described = self.describe(None).await?;
+        let Some(described) = described.filter(|stack| stack.status != StackStatus::DeleteComplete.as_str()) else {
+            return Ok(Said::Absent);
+        };
+        let status = StackStatus::parse(described.status)?;
+        if status.entry(false) == Entry::Busy && status != StackStatus::DeleteInProgress {
+            let waited = self.now.duration_since(deployment.started_at);
+            if waited > deployment.timeout.duration() {
+                return Err(Failure::new(ErrorName::StackBusy, "busy for too long"));
+            }
+            return Ok(Said::Again(next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None)));
+        }
+        let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: self.now };
+        self.note(&record, |record| {
+            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        })
+        .await?;
+        self.delete_stack(&described.id, Some(fence)).await?;
+        Ok(Said::Done)
+    }
+
+    // ---- settle
+
+    pub(crate) async fn settle(self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
+        let mut ending = Settling { world: self.world.clone(), deployment: self.id(), ended: false };
+        let settled = self.record_end(end).await;
+        ending.ended = settled.is_ok();
+        settled
+    }
+
+    async fn record_end(&self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
+        let Some(record) = self.world.read(deployments, &self.id()).await? else { return Ok(Said::Done) };
+        let deployment = &record.deployment;
+        let (ending, error, message) = match end {
+            Ok(ending) => (ending, None, None),
+            Err(failure) => (Ending::Failed, Some(named(failure.error)), Some(failure.message)),
+        };
+        let outcome = Outcome { ending, error, message, ended_at: self.now };
+        let noted = self.note(&record, |record| {
+            record.outcome = Some((self.rules.first_end)(record.outcome.as_ref(), &outcome));
+        });
+        let outcome = noted.await?.outcome.unwrap_or(outcome);
+        if (self.rules.cleans_up)(&outcome) {
+            self.clean_up(&record).await?;
+        }
+        let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record).await? };
+        let mut forgets = false;
+        let settled = self.update_environment(|current| {
+            let current = match current {
+                Some(current) => current.clone(),
+                None => (self.rules.begin)(None, deployment)?,
+            };
+            forgets = outcome.ending != Ending::Failed && current.deployment.as_ref() != Some(&deployment.id);
+            Ok((self.rules.settle)(current, deployment, &outcome, &shown))
+        });
+        settled.await?;
+        if forgets {
+            self.world.change().forget(deployment);
+        }
+        self.give_up().await?;
+        Ok(Said::Done)
+    }
+
+    async fn clean_up(&self, record: &DeploymentRecord) -> Result<(), Failure> {
+        if let Some(approval) = &record.approval {
+            let voided = self.void(approval, "the deployment ended without a decision").await?;
+            if let Some(approval) = voided.filter(|approval| approval.void.is_some()) {
+                send(&self.world, &approval, Err(Failure::new(ErrorName::ChangeSetStale, "ended"))).await?;
+            }
+        }
+        let Some(change_set) = &record.change_set else { return Ok(()) };
+        let taking = self.take(None).await?;
+        let discarded = if (self.rules.is_alone)(&taking) {
+            self.discard(change_set, None).await
+        } else {
+            self.world.change().facts.left_to_holder.insert(change_set.stack_id.clone());
+            self.delete_change_set(&change_set.arn).await
+        };
+        match discarded {
+            Err(failure) if is_retried(&failure) => Err(failure),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn shown(&self, record: &DeploymentRecord) -> Result<Shown, Failure> {
+        if record.deployment.action == Action::Teardown {
+            return Ok(Shown::default());
+        }
+        self.describe(None).await?;
+        let executed = record.operation.as_ref().filter(|mark| mark.what == Operation::Execute);
+        let seconds = executed.and_then(|mark| u32::try_from(self.now.duration_since(mark.began_at).as_secs()).ok());
+        Ok(Shown { outputs: BTreeMap::new(), seconds })
+    }
+}
+
+fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
+    record.change_set.as_ref().ok_or_else(|| Failure::new(ErrorName::Internal, "the change set was not made yet"))
+}
+
+fn seen(described: &ChangeSetSeen) -> SeenChangeSet<'_> {
+    SeenChangeSet { status: described.status, execution_status: described.execution_status, reason: described.reason }
+}
+
+fn told(index: usize, event: &Event) -> StackEvent {
+    StackEvent {
+        id: index.to_string(),
+        at: timestamp(event.at),
+        logical_id: if event.is_stack { "stack".into() } else { "Queue".into() },
+        physical_id: None,
+        resource_type: if event.is_stack { "AWS::CloudFormation::Stack".into() } else { "AWS::SQS::Queue".into() },
+        status: event.status.into(),
+        reason: None,
+        token: event.token.clone(),
+    }
+}
+
+/// The name under which an end is recorded, as `settle` has it.
+fn named(error: &str) -> ErrorName {
+    ErrorName::parse(error).unwrap_or(match error {
+        "Execution.ABORTED" => ErrorName::Stopped,
+        "Execution.TIMED_OUT" => ErrorName::StackTimedOut,
+        _ => ErrorName::Internal,
+    })
+}
+
+/// Whether a state machine tries a step again that failed so, as its first `Retry` says.
+pub(crate) fn is_retried(failure: &Failure) -> bool {
+    ErrorName::parse(failure.error).is_some_and(ErrorName::is_retried)
+}
+
+/// Makes a question void.
+pub(crate) async fn void(world: &World, rules: Rules, id: &Digest, why: &str) -> Result<Option<Approval>, Failure> {
+    let voided = world.update(approvals, id.to_string(), |current| {
+        let next = current.and_then(|approval| (rules.voided)(approval, why));
+        Ok((next.clone(), next.or_else(|| current.cloned())))
+    });
+    voided.await
+}
+
+/// SendTaskSuccess or SendTaskFailure.
+pub(crate) async fn send(world: &World, approval: &Approval, how: Result<(), Failure>) -> Result<(), Failure> {
+    let token = approval.task_token.clone();
+    let sent = world.call("states:SendTask", |state| {
+        state.answer(&token, how);
+        Ok(())
+    });
+    sent.await.map_err(|no| failure("states:SendTask", no))
+}
+
+/// Hands on how a question was answered, if it was.
+pub(crate) async fn answer(world: &World, approval: &Approval) -> Result<(), Failure> {
+    let how = match (&approval.decision, &approval.void) {
+        (Some(Decision { verdict: Verdict::Approve, .. }), _) => Ok(()),
+        (Some(Decision { verdict: Verdict::Reject, .. }), _) => {
+            Err(Failure::new(ErrorName::ApprovalRejected, "rejected"))
+        }
+        (None, Some(why)) => Err(Failure::new(ErrorName::Superseded, why.clone())),
+        (None, None) => return Ok(()),
+    };
+    send(world, approval, how).await
+}
