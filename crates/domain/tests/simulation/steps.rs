@@ -14,7 +14,7 @@ use slipway_domain::deployment::{
 use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
 use slipway_domain::lease::{Lost, Taking};
 use slipway_domain::names::Digest;
-use slipway_domain::stack_change::{SKEW, StackError, Standing};
+use slipway_domain::stack_change::{self, SKEW, StackError, Standing};
 use slipway_domain::stack_status::{Entry, StackStatus, UnknownStatus};
 use slipway_domain::stages::OnFailure;
 use slipway_domain::waiting::next_wait;
@@ -563,8 +563,7 @@ impl Step {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
             Standing::Failed(status) => {
-                let stack = record.deployment.stack_name.clone();
-                Err(StackError::Failed { stack, status, cause: None }.into())
+                Err(stack_change::failed(&record.deployment, status, None).into())
             }
         }
     }
