@@ -15,8 +15,9 @@ from ministack import app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region, json_response
 from ministack.core.router import extract_access_key_id
-from ministack.services.cloudformation import helpers as cloudformation_helpers, provisioners
-from ministack.services import dynamodb, eventbridge, iam, lambda_svc, s3, stepfunctions, sts
+from ministack.services.cloudformation import handlers as cloudformation_handlers, helpers as cloudformation_helpers
+from ministack.services.cloudformation import provisioners, stacks
+from ministack.services import cloudformation, dynamodb, eventbridge, iam, lambda_svc, s3, stepfunctions, sts
 
 
 def wrap(module, name):
@@ -453,6 +454,35 @@ def services_read_foreign_buckets(original):
             return original(bucket, key, version_id)
 
     return read
+
+
+def list_change_sets_of_ids(original):
+    """ListChangeSets takes a stack's id, too: ministack lists by name, and finds none."""
+
+    def list_change_sets(params):
+        stack = cloudformation_handlers._resolve_stack((params.get("StackName") or [""])[0])
+        return original({**params, "StackName": [stack["StackName"]]} if stack else params)
+
+    return list_change_sets
+
+
+answers = cloudformation_handlers._ACTION_HANDLERS
+answers["ListChangeSets"] = list_change_sets_of_ids(answers["ListChangeSets"])
+
+
+@wrap(stacks, "_add_event")
+def failed_nested_stacks_have_ids(original):
+    """The event of a nested stack that could not be made has its id, as every event of a nested stack: that is where to
+    look for the cause."""
+
+    def add(stack_id, stack_name, logical_id, resource_type, status, reason="", physical_id="", detailed_status=""):
+        if resource_type == "AWS::CloudFormation::Stack" and status == "CREATE_FAILED" and not physical_id:
+            prefix = f"{stack_name}-{logical_id}-"
+            ids = [stack["StackId"] for name, stack in cloudformation._stacks.items() if name.startswith(prefix)]
+            physical_id = ids[-1] if ids else ""
+        return original(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, detailed_status)
+
+    return add
 
 
 def make_oidc_provider(logical_id, props, stack_name):
