@@ -6,7 +6,7 @@ mod settings;
 mod step;
 
 pub use failure::Failure;
-pub use lookup::{hold, note, record, stages};
+pub use lookup::{hold, note, record, stages, still_ours};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};
 

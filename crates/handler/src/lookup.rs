@@ -28,6 +28,24 @@ pub async fn hold(store: &Store, reference: &DeploymentRef, now: Timestamp) -> R
     record(store, reference).await
 }
 
+/// Makes sure once more, right before a stack is changed, that this deployment is still the one that may: the looks before it
+/// took their time, the execution may have been stopped, and the lease may be another's. `noted` is the row as it is now.
+///
+/// # Errors
+/// [`ErrorName::Stopped`] when the deployment's end is recorded, [`ErrorName::LeaseHeld`] when the lease was lost.
+pub async fn still_ours(
+    store: &Store,
+    reference: &DeploymentRef,
+    noted: &DeploymentRecord,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if noted.outcome.is_some() {
+        return Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work"));
+    }
+    store.hold_lease(reference, now).await?;
+    Ok(())
+}
+
 /// The stages, as they are configured now.
 ///
 /// # Errors

@@ -104,9 +104,7 @@ impl ChangeSet {
         let template_url = self.bucket.https_url(&template_key(&launch.bundle), deployment.target.region.as_str());
         let new = NewChangeSet { name: &name, creates_stack, template_url: &template_url, parameters: &parameters };
         let noted = slipway_handler::note(&self.store, record, |record| record.change_set_asked = true).await?;
-        not_ended(&noted)?;
-        // The looks took their time: the lease may be another's.
-        slipway_handler::hold(&self.store, reference, now).await?;
+        slipway_handler::still_ours(&self.store, reference, &noted, now).await?;
         stack.create_change_set(deployment, &new).await?;
         let made = stack.describe_change_set(&name).await?.ok_or_else(|| {
             // CloudFormation answers from several places: one may not know yet what another has just made.
@@ -148,8 +146,7 @@ impl ChangeSet {
         let noted = slipway_handler::note(&self.store, record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
         });
-        not_ended(&noted.await?)?;
-        slipway_handler::hold(&self.store, reference, now).await?;
+        slipway_handler::still_ours(&self.store, reference, &noted.await?, now).await?;
         stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await?;
         Ok(EXECUTING)
     }
@@ -180,14 +177,6 @@ fn launch(deployment: &Deployment) -> Result<&Launch, Failure> {
 
 fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
     record.change_set.as_ref().ok_or_else(|| Failure::new(ErrorName::Internal, "the change set was not made yet"))
-}
-
-/// Nothing is begun after the end was recorded: the execution was stopped while this step was at work.
-fn not_ended(record: &DeploymentRecord) -> Result<(), Failure> {
-    match &record.outcome {
-        None => Ok(()),
-        Some(_) => Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work")),
-    }
 }
 
 /// Something else is going on with the stack.

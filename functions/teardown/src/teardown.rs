@@ -66,10 +66,10 @@ impl Teardown {
             });
         }
         let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: now };
-        slipway_handler::note(&self.store, &record, |record| {
+        let noted = slipway_handler::note(&self.store, &record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
-        })
-        .await?;
+        });
+        slipway_handler::still_ours(&self.store, &input.deployment, &noted.await?, now).await?;
         stack.delete(&described.id, &deployment.id.request_token(Operation::Delete)).await?;
         Ok(Polled { state: State::Deleting, wait: 0 })
     }
