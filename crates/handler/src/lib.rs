@@ -1,12 +1,14 @@
 //! What every function's `main` needs: its settings, its clients, strict input, and errors under their names.
 
+mod discard;
 mod failure;
 mod lookup;
 mod settings;
 mod step;
 
+pub use discard::discard;
 pub use failure::Failure;
-pub use lookup::{hold, note, record, stages, still_ours};
+pub use lookup::{hold, not_ended, note, record, stages, still_ours};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};
 

@@ -39,11 +39,20 @@ pub async fn still_ours(
     noted: &DeploymentRecord,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    if noted.outcome.is_some() {
-        return Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work"));
-    }
+    not_ended(noted)?;
     store.hold_lease(reference, now).await?;
     Ok(())
+}
+
+/// Makes sure that the deployment's execution was not stopped while the step is at work: its end would be recorded.
+///
+/// # Errors
+/// [`ErrorName::Stopped`].
+pub fn not_ended(noted: &DeploymentRecord) -> Result<(), Failure> {
+    match &noted.outcome {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work")),
+    }
 }
 
 /// The stages, as they are configured now.

@@ -111,7 +111,14 @@ impl ChangeSet {
             Failure::new(ErrorName::Unavailable, format!("the change set {name} was made and cannot be seen yet"))
         })?;
         let change_set = ChangeSetRef { arn: made.arn, stack_id: made.stack_id, creates_stack, made_at: now };
-        slipway_handler::note(&self.store, record, |record| record.change_set = Some(change_set.clone())).await?;
+        let noted = slipway_handler::note(&self.store, record, |record| record.change_set = Some(change_set.clone()));
+        let noted = noted.await?;
+        if let Err(stopped) = slipway_handler::not_ended(&noted) {
+            // The execution was stopped while CloudFormation was called: whoever cleaned up found nothing yet.
+            slipway_handler::discard(&self.store, &self.targets, &noted, now).await?;
+            self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
+            return Err(stopped);
+        }
         Ok(Polled { state: State::Made, wait: 0 })
     }
 

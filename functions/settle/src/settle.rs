@@ -10,7 +10,6 @@ use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
-use slipway_domain::lease::Taking;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
@@ -156,43 +155,14 @@ impl Settle {
         Ok(self.store.deployment(&admission.environment, &id).await?)
     }
 
-    /// Takes away what a failed deployment leaves behind: its question to people, and its change set. The empty stack that the
-    /// change set made goes only while nobody else is at work on the environment.
+    /// Takes away what a failed deployment leaves behind: its question to people, and its change set.
     async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
             self.void(approval).await?;
         }
-        self.discard(record, now).await?;
+        slipway_handler::discard(&self.store, &self.targets, record, now).await?;
         slipway_handler::note(&self.store, record, |record| record.cleaned_up = true).await?;
         Ok(())
-    }
-
-    async fn discard(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
-        if !record.may_leave_change_set() {
-            return Ok(());
-        }
-        let Deployment { environment, id, .. } = &record.deployment;
-        let alone = matches!(self.store.take_lease(environment, id, None, now).await?, Taking::Ours(_));
-        let discarded = match self.targets.stack(&record.deployment, Purpose::Discard).await {
-            Ok(stack) if alone => stack.discard(&record.deployment).await,
-            Ok(stack) => stack.delete_change_set(&id.change_set_name()).await,
-            Err(error) => Err(error),
-        };
-        match discarded {
-            Ok(()) => Ok(()),
-            Err(error) if matches!(error.kind, slipway_aws::Kind::Throttled | slipway_aws::Kind::Unavailable) => {
-                Err(error.into())
-            }
-            // CloudFormation still makes it, and deletes none meanwhile.
-            Err(error) if error.code == "InvalidChangeSetStatus" && record.operation.is_none() => {
-                Err(Failure::new(ErrorName::Unavailable, error.to_string()))
-            }
-            // It costs nothing and does nothing: the result is what matters.
-            Err(error) => {
-                tracing::warn!(deployment = %id, %error, "a change set is left behind");
-                Ok(())
-            }
-        }
     }
 
     async fn void(&self, approval: &slipway_domain::names::Digest) -> Result<(), Failure> {

@@ -562,9 +562,7 @@ impl Step {
         match standing {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
-            Standing::Failed(status) => {
-                Err(stack_change::failed(&record.deployment, status, None).into())
-            }
+            Standing::Failed(status) => Err(stack_change::failed(&record.deployment, status, None).into()),
         }
     }
 
