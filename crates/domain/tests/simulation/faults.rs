@@ -3,7 +3,7 @@
 use slipway_domain::approval::Decision;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
-use slipway_domain::environment::{self, Due, EnvironmentState, Superseded};
+use slipway_domain::environment::{self, Due, Environment, EnvironmentState, Superseded};
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::stack_change::{self, StackError, Standing};
 use slipway_domain::stack_status::StackStatus;
@@ -233,6 +233,51 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                 ..right()
             },
         ),
+        (
+            "a dead holder's lease is not taken over",
+            Rules { take: |current, me, _, now| lease::take(current, me, None, now), ..right() },
+        ),
+        ("what has ended is begun", Rules { has_ended: |_| false, ..right() }),
+        (
+            "an end that is told late is the last",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    environment::settle(Environment { ended: None, ..environment }, deployment, outcome, shown)
+                },
+                ..right()
+            },
+        ),
+        (
+            "what ends last is what began last",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let last = environment.deployment.as_ref() == Some(&deployment.id);
+                    if !last && outcome.ending != Ending::Failed {
+                        return environment;
+                    }
+                    environment::settle(environment, deployment, outcome, shown)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a teardown forgets who waits for its end",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let settled = environment::settle(environment, deployment, outcome, shown);
+                    let pipeline_id = if outcome.ending == Ending::TornDown { 0 } else { settled.pipeline_id };
+                    Environment { pipeline_id, ..settled }
+                },
+                ..right()
+            },
+        ),
+        ("a protected stack is not protected", Rules { protects: |_| false, ..right() }),
+        (
+            "a change set that was not noted is none",
+            Rules { may_leave: |record| record.change_set.is_some(), ..right() },
+        ),
+        ("a change set that is still made is left", Rules { comes_back: |_| false, ..right() }),
+        ("a shell with a change set is deleted", Rules { is_nobodys: |_, _| true, ..right() }),
         ("a later end replaces the first", Rules { first_end: |_, told| told.clone(), ..right() }),
         ("a change set is not discarded", Rules { cleans_up: |_| false, ..right() }),
         ("a shell is discarded by who does not have the lease", Rules { is_alone: |_| true, ..right() }),
@@ -257,7 +302,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                     let release = environment.release.clone();
                     let settled = environment::settle(environment, deployment, outcome, shown);
                     if settled.state == EnvironmentState::TornDown {
-                        return environment::Environment { release, ..settled };
+                        return Environment { release, ..settled };
                     }
                     settled
                 },

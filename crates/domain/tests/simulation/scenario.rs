@@ -197,7 +197,7 @@ fn found(state: &mut State, stage: &Stage, calm: bool) {
     let live = (!never).then_some(Template(1));
     let name = stage.key.stack_name();
     let stack = state.cloudformation.given(name.as_str(), status, live, -HOUR);
-    state.cloudformation.stacks[stack].termination_protection = stage.target.protected;
+    state.cloudformation.stacks[stack].termination_protection = stage.target.protected && state.random.chance(1, 2);
     state.note(|| format!("{name} is there, {status}"));
     let row = Environment {
         key: stage.key.clone(),
