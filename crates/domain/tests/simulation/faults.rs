@@ -1,6 +1,7 @@
 //! Decisions that are subtly wrong, one at a time. Each has to be noticed.
 
 use slipway_domain::approval::Decision;
+use slipway_domain::cause;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
 use slipway_domain::environment::{self, Due, Environment, EnvironmentState, Superseded};
@@ -17,9 +18,11 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a rolled back update is a success",
             Rules {
-                look: |deployment, mark, status, events, expected, now| {
-                    let good = |status| if status == "UPDATE_ROLLBACK_COMPLETE" { "UPDATE_COMPLETE" } else { status };
-                    stack_change::look(deployment, mark, status.map(good), events, expected, now)
+                look: |deployment, mark, status, events, expected, now| match stack_change::look(
+                    deployment, mark, status, events, expected, now,
+                ) {
+                    Ok(Standing::Failed(StackStatus::UpdateRollbackComplete)) => Ok(Standing::Done),
+                    looked => looked,
                 },
                 ..right()
             },
@@ -28,10 +31,11 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "a cleanup is the end of an update",
             Rules {
                 look: |deployment, mark, status, events, expected, now| {
-                    let early = |status| {
-                        if status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" { "UPDATE_COMPLETE" } else { status }
-                    };
-                    stack_change::look(deployment, mark, status.map(early), events, expected, now)
+                    let ours = cause::told(events, &mark.stack_id) == status;
+                    if ours && status == Some("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS") {
+                        return Ok(Standing::Done);
+                    }
+                    stack_change::look(deployment, mark, status, events, expected, now)
                 },
                 ..right()
             },
@@ -238,15 +242,6 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             Rules { take: |current, me, _, now| lease::take(current, me, None, now), ..right() },
         ),
         ("what has ended is begun", Rules { has_ended: |_| false, ..right() }),
-        (
-            "an end that is told late is the last",
-            Rules {
-                settle: |environment, deployment, outcome, shown| {
-                    environment::settle(Environment { ended: None, ..environment }, deployment, outcome, shown)
-                },
-                ..right()
-            },
-        ),
         (
             "what ends last is what began last",
             Rules {

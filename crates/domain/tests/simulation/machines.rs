@@ -206,6 +206,9 @@ impl Machine {
         loop {
             self.count(1);
             let step = self.step();
+            if retries == RETRIES {
+                self.stopped_at_work();
+            }
             let result = self.world.invoke(name, seconds, work(step)).await;
             self.world.note(|| format!("{name} ends{}", if result.is_ok() { " well" } else { "" }));
             let Err(failure) = result else { return result };
@@ -215,6 +218,20 @@ impl Machine {
             }
             return Err(failure);
         }
+    }
+
+    fn stopped_at_work(&self) {
+        let stops = {
+            let mut state = self.world.change();
+            let stops = state.weather.stops;
+            state.random.chance(stops, 1000).then(|| state.random.between(0, 6 * SECOND))
+        };
+        let Some(after) = stops else { return };
+        let (world, execution) = (self.world.clone(), self.execution);
+        self.world.change().spawn(None, async move {
+            world.sleep(after).await;
+            stop(&world, execution);
+        });
     }
 
     /// Waits before the next try, if there is one.

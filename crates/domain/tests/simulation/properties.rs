@@ -11,7 +11,7 @@ use slipway_domain::environment::EnvironmentState;
 use slipway_domain::lease::Lease;
 use slipway_domain::names::Digest;
 
-use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms, Operation as Done};
+use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms, Operation as Done, SECOND};
 use crate::machines::Execution;
 use crate::scenario::bundle;
 use crate::steps::question;
@@ -252,8 +252,8 @@ pub(crate) fn after(state: &mut State) {
         return;
     }
     leases(state);
-    let mut asked_in_vain = Vec::new();
-    let State { environments, facts, now, .. } = state;
+    let mut broken = Vec::new();
+    let State { environments, facts, now, executions, .. } = state;
     for (key, (row, _)) in environments {
         // Nothing is newer than what was torn down.
         if row.pipeline_id == 0 {
@@ -261,16 +261,24 @@ pub(crate) fn after(state: &mut State) {
         }
         let newest = facts.newest.entry(key.clone()).or_insert((row.pipeline_id, *now));
         if newest.0 != row.pipeline_id {
+            let last = executions
+                .iter()
+                .find(|last| last.running && row.deployment.as_ref() == Some(&last.asked.deployment.id));
+            let pipeline =
+                last.and_then(|last| last.asked.deployment.requester.as_ref()).map(|asked| asked.pipeline_id);
+            let began_last = last.is_some_and(|last| last.asked.deployment.action == Action::Deploy);
+            if row.pipeline_id < newest.0 && began_last && pipeline == Some(newest.0) {
+                broken.push(format!("the row of {key} forgets pipeline {}, which began last and goes on", newest.0));
+            }
             *newest = (row.pipeline_id, *now);
         }
         let Some(waiting) = &row.waiting else { continue };
         let before = facts.waiting.insert(key.clone(), waiting.deployment.clone());
         if before.as_ref() != Some(&waiting.deployment) && waiting.pipeline_id < row.pipeline_id {
-            asked_in_vain
-                .push(format!("people are asked about {waiting:?}, and pipeline {} has begun", row.pipeline_id));
+            broken.push(format!("people are asked about {waiting:?}, and pipeline {} has begun", row.pipeline_id));
         }
     }
-    for what in asked_in_vain {
+    for what in broken {
         state.violate(Property::NewestWins, None, what);
     }
     for (id, (record, _)) in state.deployments.clone() {
@@ -327,6 +335,12 @@ fn leases(state: &mut State) {
             state.violate(Property::LeaseIsALease, None, format!("the fence went from {before:?} to {lease:?}"));
         }
         let Some(owner) = before.owner.as_ref().filter(|_| changed) else { continue };
+        let outcome = state.deployments.get(&owner.to_string()).and_then(|(record, _)| record.outcome.as_ref());
+        let ended_long_ago = outcome.is_some_and(|outcome| moment(outcome.ended_at) + 5 * MINUTE < state.now);
+        if ended_long_ago && !state.facts.unsettled.contains_key(&owner.to_string()) {
+            let what = format!("{before:?} was still held by who had ended long before");
+            state.violate(Property::AlwaysAnEnd, None, what);
+        }
         let lives = |execution: &Execution| execution.running && execution.asked.deployment.id == *owner;
         // A step decides by the time that it began at.
         let ran_out = moment(before.until) <= state.now + STEP;
@@ -461,8 +475,10 @@ fn ended(state: &mut State, execution: &Execution) {
         }
         Some(Some(outcome)) if state.facts.calm && outcome.ending == Ending::Failed => {
             // Two jobs of one pipeline may both ask: what the first one changes, the second one's review knows nothing of.
+            // And who comes behind others waits for no longer than its stage's own time limit.
             let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired, ErrorName::ChangeSetStale];
-            if !outcome.error.is_some_and(|error| fair.contains(&error)) {
+            let waited = outcome.message.as_deref().is_some_and(|message| message.starts_with("waited for too long"));
+            if !waited && !outcome.error.is_some_and(|error| fair.contains(&error)) {
                 state.violate(Property::CalmIsGreen, None, format!("{} failed: {outcome:?}", asked.label));
             }
         }
@@ -520,7 +536,13 @@ fn left(state: &mut State) {
 
 /// Why a change set is left behind, as far as that is known to happen.
 fn left_because(state: &State, set: &ChangeSet, row: Option<&DeploymentRecord>) -> Option<Weakness> {
-    let last = state.facts.unsettled.get(&row?.deployment.id.to_string())?;
+    let row = row?;
+    let Some(last) = state.facts.unsettled.get(&row.deployment.id.to_string()) else {
+        // The step had looked whether its deployment had ended, and `settle` whether there was a change set.
+        let longest = if state.weather.hangs > 0 { 2 * MINUTE } else { 8 * SECOND };
+        let ended_at = moment(row.outcome.as_ref()?.ended_at);
+        return (ended_at..ended_at + longest).contains(&set.made_at).then_some(Weakness::OrphanedStep);
+    };
     Some(if set.is_being_made(*last) { Weakness::LeftWhileMade } else { Weakness::SettleDied })
 }
 

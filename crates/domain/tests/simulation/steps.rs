@@ -407,7 +407,7 @@ impl Step {
                 let deployment = &self.asked.deployment;
                 let waited = self.now.duration_since(deployment.started_at);
                 if waited > deployment.longest() {
-                    return Err(Failure::new(ErrorName::LeaseHeld, format!("{owner} has held it for too long")));
+                    return Err(Failure::new(ErrorName::LeaseHeld, format!("waited for too long; {owner} holds it")));
                 }
                 self.still_newest().await?;
                 Ok(Begun { fence: 0, wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None) })
