@@ -207,7 +207,7 @@ impl Machine {
             self.count(1);
             let step = self.step();
             if retries == RETRIES {
-                self.stopped_at_work();
+                self.stopped_within(6 * SECOND);
             }
             let result = self.world.invoke(name, seconds, work(step)).await;
             self.world.note(|| format!("{name} ends{}", if result.is_ok() { " well" } else { "" }));
@@ -220,11 +220,12 @@ impl Machine {
         }
     }
 
-    fn stopped_at_work(&self) {
+    /// Now and then, a person stops the execution within `longest`.
+    fn stopped_within(&self, longest: Ms) {
         let stops = {
             let mut state = self.world.change();
             let stops = state.weather.stops;
-            state.random.chance(stops, 1000).then(|| state.random.between(0, 6 * SECOND))
+            state.random.chance(stops, 1000).then(|| state.random.between(0, longest))
         };
         let Some(after) = stops else { return };
         let (world, execution) = (self.world.clone(), self.execution);
@@ -345,6 +346,7 @@ impl Machine {
                 (token, signal)
             };
             let answer = |world: &World| world.state().tokens.get(&token).and_then(|token| token.answer.clone());
+            self.stopped_within(2 * MINUTE);
             let asked = self.world.invoke("approval", OTHERS, self.step().ask(fence, token.clone())).await;
             if let Some(answer) = answer(&self.world) {
                 return answer;

@@ -104,6 +104,8 @@ pub(crate) struct Facts {
     taken: BTreeMap<String, Ms>,
     /// Deployments whose last `settle` did not come to a good end, and when that was.
     pub(crate) unsettled: BTreeMap<String, Ms>,
+    /// Deployments of which a `begin` failed, or ended, after it may have taken the lease.
+    pub(crate) cut_short: BTreeSet<String>,
     /// Stacks that `settle` left to whoever held the lease.
     pub(crate) left_to_holder: BTreeSet<String>,
     /// When the release of a deployment became another one.
@@ -146,7 +148,9 @@ pub(crate) fn before(state: &mut State, execution: usize, mutation: &Mutation, f
         lease.owner.as_ref() == Some(&deployment.id) && fence.is_none_or(|fence| fence == lease.fence)
     });
     if !holds {
-        let orphaned = (!running).then_some(Weakness::OrphanedStep);
+        // Beside a second `settle`, which gave the lease up, the first one may still be at work.
+        let beside = fence.is_none() && lease.as_ref().is_some_and(|lease| lease.owner.is_none());
+        let orphaned = (!running || beside).then_some(Weakness::OrphanedStep);
         let what = format!("{}: {mutation:?} with the fence {fence:?}, and the lease is {lease:?}", asked.label);
         state.violate(Property::OneWriter, orphaned, what);
     }
@@ -236,13 +240,25 @@ fn deletable(state: &mut State, execution: usize, id: &str) {
     }
 }
 
+/// A deployment has the lease, and goes on.
+pub(crate) fn begins(state: &mut State, execution: usize) {
+    let asked = state.executions[execution].asked.clone();
+    let row = state.deployments.get(&asked.deployment.id.to_string());
+    if let Some(outcome) = row.and_then(|(record, _)| record.outcome.clone()) {
+        let what = format!("{} begins, and has ended: {outcome:?}", asked.label);
+        state.violate(Property::AlwaysAnEnd, None, what);
+    }
+}
+
 /// A deployment is told to wait for the lease of `owner`, by a step that began at `since`.
 pub(crate) fn waits_for(state: &mut State, execution: usize, owner: &DeploymentId, since: Ms) {
     let dead = state.executions.iter().find(|other| other.asked.deployment.id == *owner);
     let dead = dead.filter(|other| other.ended_at.is_some_and(|ended| ended < since)).cloned();
     if let Some(dead) = dead {
         let what = format!("{} waits for {}, which ended", state.executions[execution].asked.label, dead.asked.label);
-        state.violate(Property::LeaseIsALease, None, what);
+        let taken = state.facts.taken.get(&dead.asked.deployment.environment.to_string());
+        let orphaned = taken.is_some_and(|taken| dead.ended_at.is_some_and(|ended| ended < *taken));
+        state.violate(Property::LeaseIsALease, orphaned.then_some(Weakness::OrphanedStep), what);
     }
 }
 
@@ -337,9 +353,10 @@ fn leases(state: &mut State) {
         let Some(owner) = before.owner.as_ref().filter(|_| changed) else { continue };
         let outcome = state.deployments.get(&owner.to_string()).and_then(|(record, _)| record.outcome.as_ref());
         let ended_long_ago = outcome.is_some_and(|outcome| moment(outcome.ended_at) + 5 * MINUTE < state.now);
+        let orphaned = state.facts.cut_short.contains(&owner.to_string()).then_some(Weakness::OrphanedStep);
         if ended_long_ago && !state.facts.unsettled.contains_key(&owner.to_string()) {
             let what = format!("{before:?} was still held by who had ended long before");
-            state.violate(Property::AlwaysAnEnd, None, what);
+            state.violate(Property::AlwaysAnEnd, orphaned, what);
         }
         let lives = |execution: &Execution| execution.running && execution.asked.deployment.id == *owner;
         // A step decides by the time that it began at.
@@ -489,7 +506,12 @@ fn ended(state: &mut State, execution: &Execution) {
 
 /// Why a deployment has no recorded end, or keeps the lease, as far as that is known to happen.
 fn endless_because(state: &State, execution: &Execution) -> Option<Weakness> {
-    died(state, &execution.asked.deployment).then_some(Weakness::SettleDied)
+    let deployment = &execution.asked.deployment;
+    if died(state, deployment) {
+        return Some(Weakness::SettleDied);
+    }
+    let cut_short = state.facts.cut_short.contains(&deployment.id.to_string());
+    (!execution.running && cut_short).then_some(Weakness::OrphanedStep)
 }
 
 /// Whether the last `settle` of a deployment did not come to its end.

@@ -380,6 +380,8 @@ impl Step {
     }
 
     async fn lease(&self) -> Result<Begun, Failure> {
+        // What this invocation takes is given up by itself, or by the end of the execution, once it came past its own look for that.
+        self.world.change().facts.cut_short.insert(self.id());
         let mut taking = self.take(None).await?;
         let mut holder = None;
         if let Taking::Held { owner, .. } = &taking {
@@ -398,10 +400,15 @@ impl Step {
         let record = self.world.read(deployments, &self.id()).await?;
         if record.is_some_and(|record| (self.rules.has_ended)(&record)) {
             self.give_up().await?;
+            self.world.change().facts.cut_short.remove(&self.id());
             return Err(Failure::new(ErrorName::Stopped, "the deployment ended while it began"));
         }
+        self.world.change().facts.cut_short.remove(&self.id());
         match taking {
-            Taking::Ours(lease) => Ok(Begun { fence: lease.fence, wait: 0 }),
+            Taking::Ours(lease) => {
+                properties::begins(&mut self.world.change(), self.execution);
+                Ok(Begun { fence: lease.fence, wait: 0 })
+            }
             Taking::Held { owner, .. } => {
                 properties::waits_for(&mut self.world.change(), self.execution, &owner, moment(self.now));
                 let deployment = &self.asked.deployment;
