@@ -283,7 +283,9 @@ impl Stack {
         // Another deployment's, which waits for a person, may be in it.
         let others = self.client.list_change_sets().stack_name(&shell.id).send().await;
         let others = others.map_err(|error| sort("cloudformation:ListChangeSets", &error))?;
-        if others.summaries().is_empty() {
+        // The one that was just deleted may still be listed.
+        let mine = deployment.id.change_set_name();
+        if others.summaries().iter().all(|other| other.change_set_name() == Some(mine.as_str())) {
             self.delete(&shell.id, &deployment.id.request_token(Operation::Delete)).await?;
         }
         Ok(())

@@ -67,9 +67,9 @@ pub struct Environment {
     pub deployment: Option<DeploymentId>,
     /// The deployment that waits for a person.
     pub waiting: Option<Waiting>,
-    /// The last deployment that ended as asked.
+    /// When the last deployment that ended as asked did so.
     #[serde(default)]
-    pub ended: Option<DeploymentId>,
+    pub ended: Option<Timestamp>,
     /// The deployment that made what is live.
     #[serde(default)]
     pub live: Option<DeploymentId>,
@@ -184,11 +184,11 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
     }
     let last = environment.deployment.as_ref() == Some(&deployment.id);
     if outcome.ending != Ending::Failed {
-        if environment.ended.as_ref().is_some_and(|ended| *ended > deployment.id) {
-            // Told late: what ended since counts. Ids sort by time, and one at a time is at work.
+        if environment.ended.is_some_and(|ended| ended > outcome.ended_at) {
+            // Told late: what ended since counts. One at a time is at work, but not in the order in which they began.
             return environment;
         }
-        environment.ended = Some(deployment.id.clone());
+        environment.ended = Some(outcome.ended_at);
     }
     match outcome.ending {
         Ending::Succeeded | Ending::NoChanges => {
@@ -207,8 +207,10 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         }
         Ending::TornDown => {
             environment.state = EnvironmentState::TornDown;
-            // Nothing is there that an older pipeline could overwrite.
-            environment.pipeline_id = 0;
+            if last {
+                // Nothing is there, or about to be, that an older pipeline could overwrite.
+                environment.pipeline_id = 0;
+            }
             environment.live = None;
             environment.previous = None;
             environment.release = None;
@@ -354,6 +356,10 @@ mod tests {
         Outcome { ending, error, message: None, ended_at: Timestamp::UNIX_EPOCH }
     }
 
+    fn outcome_at(second: i64, ending: Ending) -> Outcome {
+        Outcome { ended_at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second), ..outcome(ending) }
+    }
+
     #[test]
     fn the_newest_pipeline_wins() {
         let first = begin(None, &deployment(Action::Deploy, 10, false)).unwrap();
@@ -375,9 +381,27 @@ mod tests {
         let failed = settle(live.clone(), &second, &outcome(Ending::Failed), &Shown::default());
         assert_eq!((failed.state, failed.live), (EnvironmentState::Failed, Some(first.id.clone())));
         // Told late, an end changes nothing that ended since.
-        let newer = settle(live, &second, &outcome(Ending::Succeeded), &Shown::default());
+        let newer = settle(live, &second, &outcome_at(1, Ending::Succeeded), &Shown::default());
         assert_eq!(newer.previous.as_ref(), Some(&first.id));
         assert_eq!(settle(newer.clone(), &first, &outcome(Ending::Succeeded), &Shown::default()), newer);
+    }
+
+    #[test]
+    fn what_began_first_and_ended_last_is_what_counts() {
+        let teardown = deployment(Action::Teardown, 10, false);
+        let deploy = deployment(Action::Deploy, 11, false);
+        let begun = begin(Some(&begin(None, &teardown).unwrap()), &deploy).unwrap();
+        let live = settle(begun, &deploy, &outcome_at(1, Ending::Succeeded), &Shown::default());
+        let gone = settle(live, &teardown, &outcome_at(2, Ending::TornDown), &Shown::default());
+        assert_eq!((gone.state, gone.live, gone.release), (EnvironmentState::TornDown, None, None));
+    }
+
+    #[test]
+    fn a_teardown_forgets_no_pipeline_that_waits_for_its_end() {
+        let teardown = deployment(Action::Teardown, 10, false);
+        let waiting = begin(Some(&begin(None, &teardown).unwrap()), &deployment(Action::Deploy, 14, false)).unwrap();
+        let gone = settle(waiting, &teardown, &outcome(Ending::TornDown), &Shown::default());
+        assert!(begin(Some(&gone), &deployment(Action::Deploy, 12, false)).is_err());
     }
 
     #[test]

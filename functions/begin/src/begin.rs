@@ -188,7 +188,7 @@ impl Begin {
                 let waited = now.duration_since(deployment.started_at);
                 if waited > deployment.longest() {
                     let message =
-                        format!("deployment {owner} has held {key} for {waited:#}, and holds it until {until}");
+                        format!("waited {waited:#} for {key}: now deployment {owner} holds it, until {until}");
                     return Err(Failure::new(ErrorName::LeaseHeld, message));
                 }
                 self.still_newest(deployment).await?;

@@ -174,6 +174,8 @@ impl ChangeSet {
         const DISCARDED: Polled<State> = Polled { state: State::Discarded, wait: 0 };
         let stack = self.targets.stack(&record.deployment, Purpose::Discard).await?;
         stack.discard(&record.deployment).await?;
+        // The deployment that made it live may have failed before it could protect it.
+        self.protect(record).await?;
         Ok(DISCARDED)
     }
 }

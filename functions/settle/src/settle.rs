@@ -111,6 +111,10 @@ impl Settle {
             End::Failed(caught) => Some(named(caught)),
         };
         let Some(record) = self.find(&input.execution).await? else {
+            if let Some((ErrorName::Stopped, why)) = &failed {
+                // Its first step may still be at work, and about to write the row: Lambda asks again when that has ended.
+                return Err(Failure::new(ErrorName::Unavailable, format!("{why}, and there is no row of it yet")));
+            }
             // It failed before it was admitted: there is nothing to record it on, and nothing to give up.
             let (error, cause) = failed.unzip();
             return Ok(Output { error, cause, deployment: None });

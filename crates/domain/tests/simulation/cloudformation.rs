@@ -379,6 +379,13 @@ impl CloudFormation {
         })
     }
 
+    /// ListChangeSets, as it was at `at`: the names of those of a stack.
+    pub(crate) fn list_change_sets(&self, stack_id: &str, at: Ms) -> Vec<String> {
+        let there = |set: &&ChangeSet| set.made_at <= at && set.deleted_at.is_none_or(|deleted| deleted > at);
+        let of_stack = |set: &&ChangeSet| self.stacks[set.stack].id == stack_id;
+        self.change_sets.iter().filter(of_stack).filter(there).map(|set| set.name.clone()).collect()
+    }
+
     /// ExecuteChangeSet: only one that is CREATE_COMPLETE and AVAILABLE, of a stack at rest (InvalidChangeSetStatus otherwise).
     /// The same ClientRequestToken again is the same request (API_ExecuteChangeSet, ClientRequestToken).
     pub(crate) fn execute(
@@ -418,14 +425,15 @@ impl CloudFormation {
 
     /// DeleteChangeSet. While it is made, or executed, it is refused: "InvalidChangeSetStatus: Cannot delete ChangeSet in
     /// status CREATE_IN_PROGRESS", as people report it (<https://github.com/mweagle/Sparta/issues/45>).
-    pub(crate) fn delete_change_set(&mut self, arn: &str, now: Ms) -> Result<(), No> {
-        let set = self.change_sets.iter_mut().find(|set| set.arn == arn && set.deleted_at.is_none());
+    pub(crate) fn delete_change_set(&mut self, name_or_arn: &str, now: Ms) -> Result<(), No> {
+        let named = |set: &&mut ChangeSet| set.name == name_or_arn || set.arn == name_or_arn;
+        let set = self.change_sets.iter_mut().filter(|set| set.deleted_at.is_none()).find(named);
         let Some(set) = set else { return Err(No::NotFound) };
         if set.is_being_made(now) || set.is_executed(now) {
             return Err(No::Refused("the change set cannot be deleted now".into()));
         }
         set.deleted_at = Some(now);
-        self.seen.push((now, format!("{arn} is deleted")));
+        self.seen.push((now, format!("{} is deleted", set.arn)));
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! Decisions that are subtly wrong, one at a time. Each has to be noticed.
 
 use slipway_domain::approval::Decision;
+use slipway_domain::cause;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
-use slipway_domain::environment::{self, Due, EnvironmentState, Superseded};
+use slipway_domain::environment::{self, Due, Environment, EnvironmentState, Superseded};
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::stack_change::{self, StackError, Standing};
 use slipway_domain::stack_status::StackStatus;
@@ -17,9 +18,11 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a rolled back update is a success",
             Rules {
-                look: |deployment, mark, status, events, expected, now| {
-                    let good = |status| if status == "UPDATE_ROLLBACK_COMPLETE" { "UPDATE_COMPLETE" } else { status };
-                    stack_change::look(deployment, mark, status.map(good), events, expected, now)
+                look: |deployment, mark, status, events, expected, now| match stack_change::look(
+                    deployment, mark, status, events, expected, now,
+                ) {
+                    Ok(Standing::Failed(StackStatus::UpdateRollbackComplete)) => Ok(Standing::Done),
+                    looked => looked,
                 },
                 ..right()
             },
@@ -28,10 +31,11 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "a cleanup is the end of an update",
             Rules {
                 look: |deployment, mark, status, events, expected, now| {
-                    let early = |status| {
-                        if status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" { "UPDATE_COMPLETE" } else { status }
-                    };
-                    stack_change::look(deployment, mark, status.map(early), events, expected, now)
+                    let ours = cause::told(events, &mark.stack_id) == status;
+                    if ours && status == Some("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS") {
+                        return Ok(Standing::Done);
+                    }
+                    stack_change::look(deployment, mark, status, events, expected, now)
                 },
                 ..right()
             },
@@ -233,6 +237,42 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                 ..right()
             },
         ),
+        (
+            "a dead holder's lease is not taken over",
+            Rules { take: |current, me, _, now| lease::take(current, me, None, now), ..right() },
+        ),
+        ("what has ended is begun", Rules { has_ended: |_| false, ..right() }),
+        (
+            "what ends last is what began last",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let last = environment.deployment.as_ref() == Some(&deployment.id);
+                    if !last && outcome.ending != Ending::Failed {
+                        return environment;
+                    }
+                    environment::settle(environment, deployment, outcome, shown)
+                },
+                ..right()
+            },
+        ),
+        (
+            "a teardown forgets who waits for its end",
+            Rules {
+                settle: |environment, deployment, outcome, shown| {
+                    let settled = environment::settle(environment, deployment, outcome, shown);
+                    let pipeline_id = if outcome.ending == Ending::TornDown { 0 } else { settled.pipeline_id };
+                    Environment { pipeline_id, ..settled }
+                },
+                ..right()
+            },
+        ),
+        ("a protected stack is not protected", Rules { protects: |_| false, ..right() }),
+        (
+            "a change set that was not noted is none",
+            Rules { may_leave: |record| record.change_set.is_some(), ..right() },
+        ),
+        ("a change set that is still made is left", Rules { comes_back: |_| false, ..right() }),
+        ("a shell with a change set is deleted", Rules { is_nobodys: |_, _| true, ..right() }),
         ("a later end replaces the first", Rules { first_end: |_, told| told.clone(), ..right() }),
         ("a change set is not discarded", Rules { cleans_up: |_| false, ..right() }),
         ("a shell is discarded by who does not have the lease", Rules { is_alone: |_| true, ..right() }),
@@ -257,7 +297,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                     let release = environment.release.clone();
                     let settled = environment::settle(environment, deployment, outcome, shown);
                     if settled.state == EnvironmentState::TornDown {
-                        return environment::Environment { release, ..settled };
+                        return Environment { release, ..settled };
                     }
                     settled
                 },

@@ -15,6 +15,9 @@ use crate::world::{Failure, State, Token, World, timestamp};
 const BEGIN: i64 = 50;
 const PACKAGE: i64 = 890;
 const OTHERS: i64 = 110;
+/// How often a step is tried again that AWS was too busy for; and a look, which must not be what a deployment fails of.
+const RETRIES: u32 = 6;
+const LOOK_RETRIES: u32 = 20;
 
 /// The steps of `deploy.asl.json` that are played here.
 pub(crate) const DEPLOY: [&str; 13] = [
@@ -185,26 +188,58 @@ impl Machine {
     where
         F: Future<Output = Result<T, Failure>> + 'static,
     {
+        self.patient_task(name, seconds, RETRIES, work).await
+    }
+
+    /// One that tries again so often what AWS was too busy for.
+    async fn patient_task<T: 'static, F>(
+        &self,
+        name: &str,
+        seconds: i64,
+        retries: u32,
+        work: impl Fn(Step) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>> + 'static,
+    {
         let mut tried = [0u32; 2];
         loop {
             self.count(1);
             let step = self.step();
+            if retries == RETRIES {
+                self.stopped_within(6 * SECOND);
+            }
             let result = self.world.invoke(name, seconds, work(step)).await;
             self.world.note(|| format!("{name} ends{}", if result.is_ok() { " well" } else { "" }));
             let Err(failure) = result else { return result };
             self.world.note(|| format!("{name} fails: {} {}", failure.error, failure.message));
-            if self.retry(&failure, &mut tried).await {
+            if self.retry(&failure, retries, &mut tried).await {
                 continue;
             }
             return Err(failure);
         }
     }
 
+    /// Now and then, a person stops the execution within `longest`.
+    fn stopped_within(&self, longest: Ms) {
+        let stops = {
+            let mut state = self.world.change();
+            let stops = state.weather.stops;
+            state.random.chance(stops, 1000).then(|| state.random.between(0, longest))
+        };
+        let Some(after) = stops else { return };
+        let (world, execution) = (self.world.clone(), self.execution);
+        self.world.change().spawn(None, async move {
+            world.sleep(after).await;
+            stop(&world, execution);
+        });
+    }
+
     /// Waits before the next try, if there is one.
-    async fn retry(&self, failure: &Failure, tried: &mut [u32; 2]) -> bool {
+    async fn retry(&self, failure: &Failure, retries: u32, tried: &mut [u32; 2]) -> bool {
         let lambda = ["Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError"].contains(&failure.error);
         let (kind, interval, most, longest) = match failure {
-            failure if is_retried(failure) => (0, 2 * SECOND, 6, 60 * SECOND),
+            failure if is_retried(failure) => (0, 2 * SECOND, retries, 60 * SECOND),
             _ if lambda => (1, SECOND, 4, 30 * SECOND),
             _ => return false,
         };
@@ -232,13 +267,21 @@ impl Machine {
         }
     }
 
+    /// Looks again for as long as the answer is to do so.
+    async fn looked<F>(&self, name: &str, work: impl Fn(Step) -> F) -> Result<Said, Failure>
+    where
+        F: Future<Output = Result<Said, Failure>> + 'static,
+    {
+        self.until_done(name, LOOK_RETRIES, work).await
+    }
+
     /// Asks again for as long as the answer is to do so.
-    async fn until_done<F>(&self, name: &str, work: impl Fn(Step) -> F) -> Result<Said, Failure>
+    async fn until_done<F>(&self, name: &str, retries: u32, work: impl Fn(Step) -> F) -> Result<Said, Failure>
     where
         F: Future<Output = Result<Said, Failure>> + 'static,
     {
         loop {
-            match self.task(name, OTHERS, &work).await? {
+            match self.patient_task(name, OTHERS, retries, &work).await? {
                 Said::Again(wait) => self.wait(wait).await,
                 said @ (Said::Done | Said::NoChanges | Said::Absent) => return Ok(said),
             }
@@ -248,8 +291,8 @@ impl Machine {
     async fn deploy(&self) -> Result<(), Failure> {
         let mut fence = self.begin().await?;
         self.task("package", PACKAGE, |step| step.package(fence)).await?;
-        self.until_done("change-set create", |step| step.create(fence)).await?;
-        let said = self.until_done("look at change set", |step| step.look_at_change_set(fence)).await?;
+        self.until_done("change-set create", RETRIES, |step| step.create(fence)).await?;
+        let said = self.looked("look at change set", |step| step.look_at_change_set(fence)).await?;
         if said == Said::NoChanges {
             self.task("change-set discard", OTHERS, |step| step.discard_empty(fence)).await?;
             return self.settle(Ok(Ending::NoChanges)).await.map(drop);
@@ -257,14 +300,14 @@ impl Machine {
         let (approval, protected) = {
             let state = self.world.state();
             let deployment = &state.executions[self.execution].asked.deployment;
-            (deployment.approval.is_some(), deployment.target.protected)
+            (deployment.approval.is_some(), (state.rules.protects)(deployment))
         };
         if approval {
             self.approval(fence).await?;
             fence = self.resume().await?;
         }
         self.task("change-set execute", OTHERS, |step| step.execute(fence)).await?;
-        self.until_done("look at stack", |step| step.look_at_stack(fence)).await?;
+        self.looked("look at stack", |step| step.look_at_stack(fence)).await?;
         if protected {
             self.task("change-set protect", OTHERS, |step| step.protect(fence)).await?;
         }
@@ -283,8 +326,8 @@ impl Machine {
 
     async fn teardown(&self) -> Result<(), Failure> {
         let fence = self.begin().await?;
-        if self.until_done("teardown", |step| step.tear_down(fence)).await? == Said::Done {
-            self.until_done("look at stack", |step| step.look_at_stack(fence)).await?;
+        if self.until_done("teardown", RETRIES, |step| step.tear_down(fence)).await? == Said::Done {
+            self.looked("look at stack", |step| step.look_at_stack(fence)).await?;
         }
         self.settle(Ok(Ending::TornDown)).await.map(drop)
     }
@@ -303,6 +346,7 @@ impl Machine {
                 (token, signal)
             };
             let answer = |world: &World| world.state().tokens.get(&token).and_then(|token| token.answer.clone());
+            self.stopped_within(2 * MINUTE);
             let asked = self.world.invoke("approval", OTHERS, self.step().ask(fence, token.clone())).await;
             if let Some(answer) = answer(&self.world) {
                 return answer;
@@ -318,7 +362,7 @@ impl Machine {
                     if let Some(token) = self.world.change().tokens.get_mut(&token) {
                         token.open = false;
                     }
-                    if !self.retry(&failure, &mut tried).await {
+                    if !self.retry(&failure, RETRIES, &mut tried).await {
                         return Err(failure);
                     }
                 }

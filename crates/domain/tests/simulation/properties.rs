@@ -11,7 +11,7 @@ use slipway_domain::environment::EnvironmentState;
 use slipway_domain::lease::Lease;
 use slipway_domain::names::Digest;
 
-use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms, Operation as Done};
+use crate::cloudformation::{ChangeSet, End, HOUR, Kind, MINUTE, Made, Ms, Operation as Done, SECOND};
 use crate::machines::Execution;
 use crate::scenario::bundle;
 use crate::steps::question;
@@ -31,6 +31,8 @@ pub(crate) enum Property {
     OneWriter,
     /// The lease passes from one to the next only when it was given up, ran out, or its owner is dead; its fence grows.
     LeaseIsALease,
+    /// What ended green in a protected stage cannot be deleted by mistake.
+    ProtectedIsProtected,
     /// What is executed was reviewed and, where the stage asks, approved: by somebody else, in time, and not refused before.
     OnlyTheApproved,
     /// Nothing live is deleted by a deployment, and nothing at all in a protected stage.
@@ -65,21 +67,10 @@ pub(crate) enum Weakness {
     OrphanedStep,
     /// `settle` died each time that it was tried: the lease runs out by itself, the end may be recorded nowhere.
     SettleDied,
-    /// `settle` is told of a stopped execution before that one's first step has written its row: nobody ends what begins then.
-    BegunAfterItsEnd,
-    /// A stack's status and its events come from two calls: the status of before, and the first event of our operation, are
-    /// taken for its end.
-    StatusOfBefore,
-    /// A change set that was seen once is not seen by the next look, and is taken for deleted.
+    /// A change set that was seen is not seen by the next look, at another server, and is taken for deleted.
     NotSeenYet,
-    /// CloudFormation deletes no change set that it still makes, and nobody comes back for it.
+    /// CloudFormation still makes a change set, and deletes none meanwhile, when `settle` is tried for the last time.
     LeftWhileMade,
-    /// A step ended, or was orphaned, between making a change set and noting it: nobody knows of it.
-    LeftUnnoted,
-    /// Another deployment began before this one's success was written to the environment's row: the row keeps what was before.
-    RowForgets,
-    /// A shell is used again by another deployment, and deleted by the end of the one that made it while that one waits.
-    SharedShell,
     /// A shell is left to whoever holds the lease, who then does not use it.
     LeftToTheHolder,
     /// An environment remembers one deployment that waits for a person: of two, `sweep` ends only the one that asked last.
@@ -88,14 +79,8 @@ pub(crate) enum Weakness {
 
 impl Weakness {
     /// Those that show in every long run.
-    pub(crate) const OFTEN: &[Weakness] = &[
-        Weakness::BegunAfterItsEnd,
-        Weakness::StatusOfBefore,
-        Weakness::NotSeenYet,
-        Weakness::LeftWhileMade,
-        Weakness::RowForgets,
-        Weakness::SharedShell,
-    ];
+    pub(crate) const OFTEN: &[Weakness] =
+        &[Weakness::OrphanedStep, Weakness::SettleDied, Weakness::NotSeenYet, Weakness::LeftWhileMade];
 }
 
 /// What was seen to be true, apart from what the rows say.
@@ -117,16 +102,14 @@ pub(crate) struct Facts {
     newest: BTreeMap<String, (u64, Ms)>,
     /// Since when each lease has its owner.
     taken: BTreeMap<String, Ms>,
-    /// Deployments whose last `settle` did not come to its end.
-    pub(crate) unsettled: BTreeSet<String>,
-    /// Shells that `settle` left to whoever held the lease.
+    /// Deployments whose last `settle` did not come to a good end, and when that was.
+    pub(crate) unsettled: BTreeMap<String, Ms>,
+    /// Deployments of which a `begin` failed, or ended, after it may have taken the lease.
+    pub(crate) cut_short: BTreeSet<String>,
+    /// Stacks that `settle` left to whoever held the lease.
     pub(crate) left_to_holder: BTreeSet<String>,
     /// When the release of a deployment became another one.
     pub(crate) tampered: BTreeMap<String, Ms>,
-    /// Environments to which another deployment came before a success was written.
-    forgotten: BTreeSet<String>,
-    /// Deployments, and their environments, for which a look took the status of before for the end of an operation.
-    misjudged: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,18 +132,6 @@ pub(crate) enum Mutation {
 }
 
 impl State {
-    /// A look at the stack judged by a status that the operation's own events, which it was shown as well, do not tell.
-    pub(crate) fn misjudge(&mut self, deployment: &Deployment) {
-        self.note(|| format!("{} is judged by the status of before", deployment.id));
-        self.facts.misjudged.insert(deployment.id.to_string());
-        self.facts.misjudged.insert(deployment.environment.to_string());
-    }
-
-    /// A good end is written to the environment's row after another deployment began there.
-    pub(crate) fn forget(&mut self, deployment: &Deployment) {
-        self.facts.forgotten.insert(deployment.environment.to_string());
-    }
-
     fn violate(&mut self, property: Property, known: Option<Weakness>, what: String) {
         self.note(|| format!("VIOLATION of {property:?}{}: {what}", known.map_or("", |_| " (known)")));
         self.facts.violations.push(Violation { property, what, known });
@@ -177,7 +148,9 @@ pub(crate) fn before(state: &mut State, execution: usize, mutation: &Mutation, f
         lease.owner.as_ref() == Some(&deployment.id) && fence.is_none_or(|fence| fence == lease.fence)
     });
     if !holds {
-        let orphaned = (!running).then_some(Weakness::OrphanedStep);
+        // Beside a second `settle`, which gave the lease up, the first one may still be at work.
+        let beside = fence.is_none() && lease.as_ref().is_some_and(|lease| lease.owner.is_none());
+        let orphaned = (!running || beside).then_some(Weakness::OrphanedStep);
         let what = format!("{}: {mutation:?} with the fence {fence:?}, and the lease is {lease:?}", asked.label);
         state.violate(Property::OneWriter, orphaned, what);
     }
@@ -255,14 +228,37 @@ fn deletable(state: &mut State, execution: usize, id: &str) {
     let wanted = |execution: &Execution| {
         let name = execution.asked.deployment.id.change_set_name();
         let mut sets = state.cloudformation.change_sets.iter();
-        execution.running && sets.any(|set| set.stack == stack && set.name == name && set.deleted_at.is_none())
+        let theirs = |set: &ChangeSet| set.stack == stack && set.name == name && set.token.is_none();
+        execution.running && sets.any(|set| theirs(set) && set.deleted_at.is_none())
     };
     let others = state.executions.iter().enumerate().filter(|(index, _)| *index != execution);
     let robbed = others.map(|(_, other)| other).find(|other| wanted(other)).map(|other| other.asked.label.clone());
     if let Some(robbed) = robbed {
-        let known = if holds { Some(Weakness::SharedShell) } else { (!running).then_some(Weakness::OrphanedStep) };
+        let known = (!running && !holds).then_some(Weakness::OrphanedStep);
         let what = format!("{} deletes the shell with the change set of {robbed}", asked.label);
         state.violate(Property::NothingLiveIsDeleted, known, what);
+    }
+}
+
+/// A deployment has the lease, and goes on.
+pub(crate) fn begins(state: &mut State, execution: usize) {
+    let asked = state.executions[execution].asked.clone();
+    let row = state.deployments.get(&asked.deployment.id.to_string());
+    if let Some(outcome) = row.and_then(|(record, _)| record.outcome.clone()) {
+        let what = format!("{} begins, and has ended: {outcome:?}", asked.label);
+        state.violate(Property::AlwaysAnEnd, None, what);
+    }
+}
+
+/// A deployment is told to wait for the lease of `owner`, by a step that began at `since`.
+pub(crate) fn waits_for(state: &mut State, execution: usize, owner: &DeploymentId, since: Ms) {
+    let dead = state.executions.iter().find(|other| other.asked.deployment.id == *owner);
+    let dead = dead.filter(|other| other.ended_at.is_some_and(|ended| ended < since)).cloned();
+    if let Some(dead) = dead {
+        let what = format!("{} waits for {}, which ended", state.executions[execution].asked.label, dead.asked.label);
+        let taken = state.facts.taken.get(&dead.asked.deployment.environment.to_string());
+        let orphaned = taken.is_some_and(|taken| dead.ended_at.is_some_and(|ended| ended < *taken));
+        state.violate(Property::LeaseIsALease, orphaned.then_some(Weakness::OrphanedStep), what);
     }
 }
 
@@ -272,8 +268,8 @@ pub(crate) fn after(state: &mut State) {
         return;
     }
     leases(state);
-    let mut asked_in_vain = Vec::new();
-    let State { environments, facts, now, .. } = state;
+    let mut broken = Vec::new();
+    let State { environments, facts, now, executions, .. } = state;
     for (key, (row, _)) in environments {
         // Nothing is newer than what was torn down.
         if row.pipeline_id == 0 {
@@ -281,16 +277,24 @@ pub(crate) fn after(state: &mut State) {
         }
         let newest = facts.newest.entry(key.clone()).or_insert((row.pipeline_id, *now));
         if newest.0 != row.pipeline_id {
+            let last = executions
+                .iter()
+                .find(|last| last.running && row.deployment.as_ref() == Some(&last.asked.deployment.id));
+            let pipeline =
+                last.and_then(|last| last.asked.deployment.requester.as_ref()).map(|asked| asked.pipeline_id);
+            let began_last = last.is_some_and(|last| last.asked.deployment.action == Action::Deploy);
+            if row.pipeline_id < newest.0 && began_last && pipeline == Some(newest.0) {
+                broken.push(format!("the row of {key} forgets pipeline {}, which began last and goes on", newest.0));
+            }
             *newest = (row.pipeline_id, *now);
         }
         let Some(waiting) = &row.waiting else { continue };
         let before = facts.waiting.insert(key.clone(), waiting.deployment.clone());
         if before.as_ref() != Some(&waiting.deployment) && waiting.pipeline_id < row.pipeline_id {
-            asked_in_vain
-                .push(format!("people are asked about {waiting:?}, and pipeline {} has begun", row.pipeline_id));
+            broken.push(format!("people are asked about {waiting:?}, and pipeline {} has begun", row.pipeline_id));
         }
     }
-    for what in asked_in_vain {
+    for what in broken {
         state.violate(Property::NewestWins, None, what);
     }
     for (id, (record, _)) in state.deployments.clone() {
@@ -347,6 +351,13 @@ fn leases(state: &mut State) {
             state.violate(Property::LeaseIsALease, None, format!("the fence went from {before:?} to {lease:?}"));
         }
         let Some(owner) = before.owner.as_ref().filter(|_| changed) else { continue };
+        let outcome = state.deployments.get(&owner.to_string()).and_then(|(record, _)| record.outcome.as_ref());
+        let ended_long_ago = outcome.is_some_and(|outcome| moment(outcome.ended_at) + 5 * MINUTE < state.now);
+        let orphaned = state.facts.cut_short.contains(&owner.to_string()).then_some(Weakness::OrphanedStep);
+        if ended_long_ago && !state.facts.unsettled.contains_key(&owner.to_string()) {
+            let what = format!("{before:?} was still held by who had ended long before");
+            state.violate(Property::AlwaysAnEnd, orphaned, what);
+        }
         let lives = |execution: &Execution| execution.running && execution.asked.deployment.id == *owner;
         // A step decides by the time that it began at.
         let ran_out = moment(before.until) <= state.now + STEP;
@@ -388,20 +399,20 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
             there.map(|stack| format!("the stack is {}", stack.status()))
         }
     };
+    let stack = state.cloudformation.named(deployment.stack_name.as_str());
+    let bare = stack.filter(|stack| !state.cloudformation.stacks[*stack].termination_protection);
+    if deployment.target.protected && bare.is_some() && !touched {
+        let what = format!("{} is {:?}, and its stack may be deleted", asked.label, outcome.ending);
+        state.violate(Property::ProtectedIsProtected, None, what);
+    }
     if let (Ending::NoChanges, Some(requester)) = (outcome.ending, &deployment.requester) {
         let newest = state.facts.executed.entry(deployment.environment.to_string()).or_insert(0);
         *newest = requester.pipeline_id.max(*newest);
     }
     if let Some(because) = false_because {
         let what = format!("{} is {:?}, and {because}", asked.label, outcome.ending);
-        let known = misjudged(state, record);
-        state.violate(Property::GreenIsTrue, known, what);
+        state.violate(Property::GreenIsTrue, None, what);
     }
-}
-
-/// Whether a look at the stack took the status of before for the end of its operation.
-fn misjudged(state: &State, record: &DeploymentRecord) -> Option<Weakness> {
-    state.facts.misjudged.contains(&record.deployment.id.to_string()).then_some(Weakness::StatusOfBefore)
 }
 
 /// A red end that blames the stack or the change set, at the moment that it is recorded.
@@ -417,9 +428,8 @@ fn red(state: &mut State, record: &DeploymentRecord, outcome: &Outcome, touched:
             let running =
                 what.and_then(|what| operation(state, record, what)).filter(|op| op.ended != Some(End::Failed));
             if let Some(running) = running {
-                let known = misjudged(state, record);
                 let what = format!("{} failed, {message}, and its operation is {running:?}", deployment.id);
-                state.violate(Property::RedIsTrue, known, what);
+                state.violate(Property::RedIsTrue, None, what);
             }
         }
         Some(ErrorName::ChangeSetStale) if message.contains("deleted") || message.contains("gone") => {
@@ -482,11 +492,11 @@ fn ended(state: &mut State, execution: &Execution) {
         }
         Some(Some(outcome)) if state.facts.calm && outcome.ending == Ending::Failed => {
             // Two jobs of one pipeline may both ask: what the first one changes, the second one's review knows nothing of.
+            // And who comes behind others waits for no longer than its stage's own time limit.
             let fair = [ErrorName::Superseded, ErrorName::ApprovalExpired, ErrorName::ChangeSetStale];
-            if !outcome.error.is_some_and(|error| fair.contains(&error)) {
-                let known =
-                    state.facts.misjudged.contains(&deployment.id.to_string()).then_some(Weakness::StatusOfBefore);
-                state.violate(Property::CalmIsGreen, known, format!("{} failed: {outcome:?}", asked.label));
+            let waited = outcome.message.as_deref().is_some_and(|message| message.starts_with("waited for too long"));
+            if !waited && !outcome.error.is_some_and(|error| fair.contains(&error)) {
+                state.violate(Property::CalmIsGreen, None, format!("{} failed: {outcome:?}", asked.label));
             }
         }
         // It ended before it was admitted: there is nothing to record it on.
@@ -496,15 +506,17 @@ fn ended(state: &mut State, execution: &Execution) {
 
 /// Why a deployment has no recorded end, or keeps the lease, as far as that is known to happen.
 fn endless_because(state: &State, execution: &Execution) -> Option<Weakness> {
-    if died(state, &execution.asked.deployment) {
+    let deployment = &execution.asked.deployment;
+    if died(state, deployment) {
         return Some(Weakness::SettleDied);
     }
-    execution.stopped.then_some(Weakness::BegunAfterItsEnd)
+    let cut_short = state.facts.cut_short.contains(&deployment.id.to_string());
+    (!execution.running && cut_short).then_some(Weakness::OrphanedStep)
 }
 
 /// Whether the last `settle` of a deployment did not come to its end.
 fn died(state: &State, deployment: &Deployment) -> bool {
-    state.facts.unsettled.contains(&deployment.id.to_string())
+    state.facts.unsettled.contains_key(&deployment.id.to_string())
 }
 
 /// Change sets and shells that nobody will use.
@@ -537,7 +549,7 @@ fn left(state: &mut State) {
             let known = match shells.get(&index) {
                 Some(known) => Some(*known),
                 None if dead => Some(Weakness::SettleDied),
-                None => state.facts.left_to_holder.contains(&stack.id).then_some(Weakness::LeftToTheHolder),
+                None => state.facts.left_to_holder.contains(&stack.name).then_some(Weakness::LeftToTheHolder),
             };
             state.violate(Property::NothingLeft, known, format!("the shell {} is left", stack.id));
         }
@@ -546,12 +558,14 @@ fn left(state: &mut State) {
 
 /// Why a change set is left behind, as far as that is known to happen.
 fn left_because(state: &State, set: &ChangeSet, row: Option<&DeploymentRecord>) -> Option<Weakness> {
-    if row.is_some_and(|row| died(state, &row.deployment)) {
-        return Some(Weakness::SettleDied);
-    }
-    let Some(made) = row.filter(|row| row.change_set.is_some()) else { return Some(Weakness::LeftUnnoted) };
-    let ended_at = made.outcome.as_ref().map_or(0, |outcome| moment(outcome.ended_at));
-    set.is_being_made(ended_at).then_some(Weakness::LeftWhileMade)
+    let row = row?;
+    let Some(last) = state.facts.unsettled.get(&row.deployment.id.to_string()) else {
+        // The step had looked whether its deployment had ended, and `settle` whether there was a change set.
+        let longest = if state.weather.hangs > 0 { 2 * MINUTE } else { 8 * SECOND };
+        let ended_at = moment(row.outcome.as_ref()?.ended_at);
+        return (ended_at..ended_at + longest).contains(&set.made_at).then_some(Weakness::OrphanedStep);
+    };
+    Some(if set.is_being_made(*last) { Weakness::LeftWhileMade } else { Weakness::SettleDied })
 }
 
 /// Whether the environment's row says what is live, where Slipway can know.
@@ -575,17 +589,12 @@ fn row(state: &mut State, stage: usize) {
         return;
     }
     let live = stack.as_ref().and_then(|stack| stack.live).map(bundle);
-    let key = stage.key.to_string();
-    let known = match state.facts.misjudged.contains(&key) {
-        true => Some(Weakness::StatusOfBefore),
-        false => state.facts.forgotten.contains(&key).then_some(Weakness::RowForgets),
-    };
     if row.release != live {
         let what = format!("the row says {:?} of {:?}, live is {live:?}; {stack:?}", row.state, row.release);
-        state.violate(Property::RowIsTrue, known, what);
+        state.violate(Property::RowIsTrue, None, what);
     }
     if row.state == EnvironmentState::TornDown && live.is_some() {
-        state.violate(Property::RowIsTrue, known, format!("the row says torn down, and {stack:?} lives"));
+        state.violate(Property::RowIsTrue, None, format!("the row says torn down, and {stack:?} lives"));
     }
 }
 

@@ -51,8 +51,18 @@ pub(crate) struct Rules {
     // What the functions decide by themselves.
     /// Which of two ends is a deployment's: the one that is recorded, or the one that is told.
     pub(crate) first_end: fn(Option<&Outcome>, &Outcome) -> Outcome,
+    /// Whether nothing is begun any more.
+    pub(crate) has_ended: fn(&DeploymentRecord) -> bool,
+    /// Whether a stack is protected once it is live.
+    pub(crate) protects: fn(&Deployment) -> bool,
     /// Whether a deployment that ended so is cleaned up after.
     pub(crate) cleans_up: fn(&Outcome) -> bool,
+    /// Whether there may be a change set to take away.
+    pub(crate) may_leave: fn(&DeploymentRecord) -> bool,
+    /// Whether `settle` comes back for a change set that CloudFormation did not delete.
+    pub(crate) comes_back: fn(&DeploymentRecord) -> bool,
+    /// Whether a shell with these change sets in it is nobody's, once the one of this name is deleted.
+    pub(crate) is_nobodys: fn(&[String], &str) -> bool,
     /// Whether a teardown is refused whatever was asked.
     pub(crate) is_untouchable: fn(&Deployment) -> bool,
     /// Whether `settle` may delete a shell, by what came of asking for the lease.
@@ -77,7 +87,12 @@ impl Default for Rules {
             decide: |approval, verdict, claims, now| approval.decide(verdict, None, claims, now),
             voided: Approval::voided,
             first_end: |recorded, told| recorded.unwrap_or(told).clone(),
+            has_ended: |record| record.outcome.is_some(),
+            protects: |deployment| deployment.target.protected,
             cleans_up: |outcome| outcome.ending == Ending::Failed,
+            may_leave: DeploymentRecord::may_leave_change_set,
+            comes_back: |record| record.operation.is_none(),
+            is_nobodys: |listed, mine| listed.iter().all(|listed| listed == mine),
             is_untouchable: |deployment| deployment.target.protected,
             is_alone: |taking| matches!(taking, Taking::Ours(_)),
         }

@@ -154,9 +154,15 @@ pub(crate) fn set_up(world: &World) {
             behind: rough(&mut state, &[0, 100, 300]),
             unheard: rough(&mut state, &[0, 5, 20]),
             stalls: rough(&mut state, &[0, 0, 15]),
+            stops: 0,
         };
         calm
     };
+    let crowded = !calm && world.change().random.chance(1, 2);
+    if crowded {
+        let mut state = world.change();
+        state.weather.stops = state.random.one_of(&[0, 60, 120]);
+    }
     let environments = { world.change().random.one_of(&[1, 1, 1, 2, 3]) };
     for index in 0..environments {
         let mut state = world.change();
@@ -166,7 +172,7 @@ pub(crate) fn set_up(world: &World) {
         let deployments = state.random.between(1, 5);
         drop(state);
         for _ in 0..deployments {
-            plan(world, index);
+            plan(world, index, crowded);
         }
     }
     let world = world.clone();
@@ -197,7 +203,7 @@ fn found(state: &mut State, stage: &Stage, calm: bool) {
     let live = (!never).then_some(Template(1));
     let name = stage.key.stack_name();
     let stack = state.cloudformation.given(name.as_str(), status, live, -HOUR);
-    state.cloudformation.stacks[stack].termination_protection = stage.target.protected;
+    state.cloudformation.stacks[stack].termination_protection = stage.target.protected && state.random.chance(1, 2);
     state.note(|| format!("{name} is there, {status}"));
     let row = Environment {
         key: stage.key.clone(),
@@ -220,8 +226,8 @@ fn found(state: &mut State, stage: &Stage, calm: bool) {
     state.environments.insert(stage.key.to_string(), (row, 1));
 }
 
-/// One execution: when, what, and what people do about it.
-fn plan(world: &World, index: usize) {
+/// One execution: when, what, and what people do about it. In a crowded run all come at once.
+fn plan(world: &World, index: usize, crowded: bool) {
     let (mut after, asked, stopped, person) = {
         let mut state = world.change();
         let stage = state.stages[index].clone();
@@ -229,11 +235,12 @@ fn plan(world: &World, index: usize) {
         let State { random, .. } = &mut *state;
         let action =
             if random.chance(1, 6) && !(calm && stage.target.protected) { Action::Teardown } else { Action::Deploy };
-        let pipeline = u64::try_from(random.between(10, 14)).unwrap();
+        let newest = if crowded { random.one_of(&[11, 14]) } else { 14 };
+        let pipeline = u64::try_from(random.between(10, newest)).unwrap();
         let template = u32::try_from(random.between(1, 4)).unwrap();
         let wrong = !calm && random.chance(1, 12);
         let asked = asked(&stage, index, action, pipeline, template, wrong);
-        let after = random.span(SECOND, 90 * MINUTE);
+        let after = random.span(SECOND, if crowded { 2 * MINUTE } else { 90 * MINUTE });
         let stopped = (!calm && random.chance(1, 7)).then(|| random.span(200, 60 * MINUTE));
         let person = (!calm && random.chance(1, 6)).then(|| (random.below(7), random.span(SECOND, 90 * MINUTE)));
         (after, asked, stopped, person)

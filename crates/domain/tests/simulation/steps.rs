@@ -12,7 +12,7 @@ use slipway_domain::deployment::{
     ReleaseDigests,
 };
 use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
-use slipway_domain::lease::{Lost, Taking};
+use slipway_domain::lease::{Holder, Lost, Taking};
 use slipway_domain::names::Digest;
 use slipway_domain::stack_change::{self, SKEW, StackError, Standing};
 use slipway_domain::stack_status::{Entry, StackStatus, UnknownStatus};
@@ -50,10 +50,14 @@ impl Drop for Settling {
         if self.ended {
             state.facts.unsettled.remove(&self.deployment);
         } else {
-            state.facts.unsettled.insert(self.deployment.clone());
+            let now = state.now;
+            state.facts.unsettled.insert(self.deployment.clone(), now);
         }
     }
 }
+
+/// What CloudFormation says where a change set is still made, or is executed.
+const NOT_NOW: &str = "cloudformation:DeleteChangeSet: InvalidChangeSetStatus";
 
 /// What `begin` answers.
 #[derive(Debug)]
@@ -215,6 +219,24 @@ impl Step {
         self.record().await
     }
 
+    /// A call that takes its time, and of which nothing comes that matters here.
+    async fn passes(&self, call: &'static str) -> Result<(), Failure> {
+        self.world.call(call, |_| Ok(())).await.map_err(|no| failure(call, no))
+    }
+
+    /// A session in the target account.
+    async fn session(&self) -> Result<(), Failure> {
+        self.passes("sts:AssumeRole").await
+    }
+
+    /// Nothing is begun after the end was recorded.
+    fn not_ended(&self, record: &DeploymentRecord) -> Result<(), Failure> {
+        if (self.rules.has_ended)(record) {
+            return Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work"));
+        }
+        Ok(())
+    }
+
     /// A call that changes a stack, checked against the properties at the moment that it has its effect.
     async fn mutate<T>(
         &self,
@@ -264,27 +286,39 @@ impl Step {
         delete.await
     }
 
-    async fn delete_change_set(&self, arn: &str) -> Result<(), Failure> {
-        let label = self.asked.label.clone();
+    async fn delete_change_set(&self) -> Result<(), Failure> {
+        let (label, name) = (self.asked.label.clone(), self.asked.deployment.id.change_set_name());
         let deleted = self.world.call("cloudformation:DeleteChangeSet", |state| {
             let now = state.now;
-            let done = state.cloudformation.delete_change_set(arn, now);
+            let done = state.cloudformation.delete_change_set(&name, now);
             state.note(|| format!("{label}: cloudformation:DeleteChangeSet: {done:?}"));
             match done {
                 Err(No::NotFound) => Ok(()),
                 done => done,
             }
         });
-        deleted.await.map_err(|no| failure("cloudformation:DeleteChangeSet", no))
+        deleted.await.map_err(|no| match no {
+            No::Refused(_) => Failure::new(ErrorName::Internal, NOT_NOW),
+            no => failure("cloudformation:DeleteChangeSet", no),
+        })
     }
 
-    async fn discard(&self, made: &ChangeSetRef, fence: Option<u64>) -> Result<(), Failure> {
-        self.delete_change_set(&made.arn).await?;
-        if made.creates_stack && !self.asked.deployment.target.protected {
-            let shell = self.describe(Some(&made.stack_id)).await?;
-            if let Some(shell) = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str()) {
-                self.delete_stack(&shell.id, fence).await?;
-            }
+    async fn discard(&self, fence: Option<u64>) -> Result<(), Failure> {
+        self.delete_change_set().await?;
+        if self.asked.deployment.target.protected {
+            return Ok(());
+        }
+        let shell = self.describe(None).await?;
+        let shell = shell.filter(|shell| shell.status == StackStatus::ReviewInProgress.as_str());
+        let Some(shell) = shell else { return Ok(()) };
+        let listed = self.world.call("cloudformation:ListChangeSets", |state| {
+            let at = state.look();
+            Ok(state.cloudformation.list_change_sets(&shell.id, at))
+        });
+        let listed = listed.await.map_err(|no| failure("cloudformation:ListChangeSets", no))?;
+        let mine = self.asked.deployment.id.change_set_name();
+        if (self.rules.is_nobodys)(&listed, &mine) {
+            self.delete_stack(&shell.id, fence).await?;
         }
         Ok(())
     }
@@ -298,6 +332,7 @@ impl Step {
 
     pub(crate) async fn begin(self) -> Result<Begun, Failure> {
         let deployment = &self.asked.deployment;
+        self.admitted().await?;
         let create = self.world.update(deployments, self.id(), |known| {
             Ok((Some(known.cloned().unwrap_or_else(|| DeploymentRecord::new(deployment.clone()))), ()))
         });
@@ -306,6 +341,15 @@ impl Step {
         let environment = begin.await?;
         self.supersede_waiting(&environment).await?;
         self.lease().await
+    }
+
+    /// The admission, which is used for this execution, the stages, and what the environment is.
+    async fn admitted(&self) -> Result<(), Failure> {
+        for call in ["dynamodb:GetItem", "dynamodb:GetItem", "dynamodb:PutItem", "ssm:GetParameter", "dynamodb:GetItem"]
+        {
+            self.passes(call).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn resume(self) -> Result<Begun, Failure> {
@@ -336,30 +380,52 @@ impl Step {
     }
 
     async fn lease(&self) -> Result<Begun, Failure> {
+        // What this invocation takes is given up by itself, or by the end of the execution, once it came past its own look for that.
+        self.world.change().facts.cut_short.insert(self.id());
         let mut taking = self.take(None).await?;
+        let mut holder = None;
         if let Taking::Held { owner, .. } = &taking {
-            let owner = owner.clone();
-            let held = self.world.read(deployments, &owner.to_string()).await?;
-            let lives = match held {
+            holder = self.world.read(deployments, &owner.to_string()).await?;
+            let lives = match &holder {
                 Some(record) => self.is_running(&record.deployment.execution_arn).await?,
                 None => true,
             };
             if !lives {
+                let owner = owner.clone();
                 taking = self.take(Some(&owner)).await?;
             }
         }
+        let holder = holder.as_ref().map(Holder::of).filter(|_| matches!(taking, Taking::Held { .. }));
+        self.note_holder(holder).await?;
+        let record = self.world.read(deployments, &self.id()).await?;
+        if record.is_some_and(|record| (self.rules.has_ended)(&record)) {
+            self.give_up().await?;
+            self.world.change().facts.cut_short.remove(&self.id());
+            return Err(Failure::new(ErrorName::Stopped, "the deployment ended while it began"));
+        }
+        self.world.change().facts.cut_short.remove(&self.id());
         match taking {
-            Taking::Ours(lease) => Ok(Begun { fence: lease.fence, wait: 0 }),
+            Taking::Ours(lease) => {
+                properties::begins(&mut self.world.change(), self.execution);
+                Ok(Begun { fence: lease.fence, wait: 0 })
+            }
             Taking::Held { owner, .. } => {
+                properties::waits_for(&mut self.world.change(), self.execution, &owner, moment(self.now));
                 let deployment = &self.asked.deployment;
                 let waited = self.now.duration_since(deployment.started_at);
                 if waited > deployment.longest() {
-                    return Err(Failure::new(ErrorName::LeaseHeld, format!("{owner} has held it for too long")));
+                    return Err(Failure::new(ErrorName::LeaseHeld, format!("waited for too long; {owner} holds it")));
                 }
                 self.still_newest().await?;
                 Ok(Begun { fence: 0, wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None) })
             }
         }
+    }
+
+    async fn note_holder(&self, holder: Option<Holder>) -> Result<(), Failure> {
+        let known = self.world.read(deployments, &self.id()).await?;
+        let Some(record) = known.filter(|record| record.waits_for != holder) else { return Ok(()) };
+        self.note(&record, |record| record.waits_for.clone_from(&holder)).await.map(drop)
     }
 
     async fn is_running(&self, arn: &str) -> Result<bool, Failure> {
@@ -376,6 +442,9 @@ impl Step {
 
     pub(crate) async fn package(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
+        for call in ["s3:HeadObject", "s3:GetObject", "s3:PutObject", "s3:PutObject"] {
+            self.passes(call).await?;
+        }
         let bundle = self.asked.template.map_or(0, |template| template.0).to_string();
         let release = ReleaseDigests {
             template: Digest::of_parts(&["template", &bundle]),
@@ -393,6 +462,7 @@ impl Step {
             return Ok(Said::Done);
         }
         let deployment = &record.deployment;
+        self.session().await?;
         let described = self.describe(None).await?;
         let seen = described.as_ref().map(|stack| SeenStack { id: &stack.id, status: stack.status });
         let busy = Said::Again(slipway_domain::change_set::wait_for_idle(deployment, self.now));
@@ -401,13 +471,17 @@ impl Step {
             Opening::Update => false,
             Opening::Wait => return Ok(busy),
             Opening::Delete { stack_id, status } => {
-                let removed = format!("{status}: its first create failed");
-                self.note(&record, |record| record.stack_status = Some(removed.clone())).await?;
+                let said = format!("The stack is {status}: its first create failed, so it is deleted and made anew.");
+                self.note(&record, |record| record.say(&said)).await?;
                 self.delete_stack(&stack_id, Some(fence)).await?;
                 return Ok(busy);
             }
         };
+        self.passes("s3:GetObject").await?;
         let name = deployment.id.change_set_name();
+        let noted = self.note(&record, |record| record.change_set_asked = true).await?;
+        self.not_ended(&noted)?;
+        self.hold(fence).await?;
         let mutation = Mutation::CreateChangeSet;
         let made = self.mutate("cloudformation:CreateChangeSet", mutation, Some(fence), |state| {
             let now = state.now;
@@ -442,6 +516,7 @@ impl Step {
     pub(crate) async fn execute(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
         let made = made(&record)?;
+        self.session().await?;
         let described = self.describe_change_set(&made.arn).await?;
         if record.operation.is_some()
             && described.as_ref().is_none_or(|set| set.execution_status.starts_with("EXECUTE_"))
@@ -459,9 +534,8 @@ impl Step {
         let noted = self.note(&record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
         });
-        if noted.await?.outcome.is_some() {
-            return Err(Failure::new(ErrorName::Stopped, "the deployment ended before its change set was executed"));
-        }
+        self.not_ended(&noted.await?)?;
+        self.hold(fence).await?;
         let token = record.deployment.id.request_token(Operation::Execute);
         let mutation = Mutation::ExecuteChangeSet(made.arn.clone());
         let execute = self.mutate("cloudformation:ExecuteChangeSet", mutation, Some(fence), |state| {
@@ -475,7 +549,13 @@ impl Step {
 
     pub(crate) async fn protect(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
-        if record.deployment.target.protected {
+        self.make_protected(&record).await?;
+        Ok(Said::Done)
+    }
+
+    async fn make_protected(&self, record: &DeploymentRecord) -> Result<(), Failure> {
+        if (self.rules.protects)(&record.deployment) {
+            self.session().await?;
             let name = record.deployment.stack_name.clone();
             let protect = self.world.call("cloudformation:UpdateTerminationProtection", |state| {
                 let stack = state.cloudformation.named(name.as_str()).ok_or(No::NotFound)?;
@@ -484,14 +564,14 @@ impl Step {
             });
             protect.await.map_err(|no| failure("cloudformation:UpdateTerminationProtection", no))?;
         }
-        Ok(Said::Done)
+        Ok(())
     }
 
     pub(crate) async fn discard_empty(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
-        if let Some(made) = record.change_set.as_ref().filter(|_| record.operation.is_none()) {
-            self.discard(made, Some(fence)).await?;
-        }
+        self.session().await?;
+        self.discard(Some(fence)).await?;
+        self.make_protected(&record).await?;
         Ok(Said::Done)
     }
 
@@ -499,10 +579,14 @@ impl Step {
 
     pub(crate) async fn look_at_change_set(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
+        self.session().await?;
         let made = made(&record)?;
         let described = self.describe_change_set(&made.arn).await?;
         let making = (self.rules.making)(&record.deployment, made, described.as_ref().map(seen), self.now)?;
         if let (Making::Ready, Some(described)) = (making, &described) {
+            let review = self.describe_change_set(&made.arn).await?;
+            review.ok_or_else(|| MakingError::Gone("somebody deleted the change set".into()))?;
+            self.passes("s3:PutObject").await?;
             let bound = binding(&record, described);
             self.note(&record, |record| record.binding.clone_from(&bound)).await?;
         }
@@ -515,13 +599,13 @@ impl Step {
 
     pub(crate) async fn look_at_stack(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
+        self.session().await?;
         let internal = || Failure::new(ErrorName::Internal, "nothing was done to the stack yet");
         let mark = record.operation.as_ref().ok_or_else(internal)?;
         let described = self.describe(Some(&mark.stack_id)).await?;
         let status = described.as_ref().map(|stack| stack.status);
         let token = record.deployment.id.request_token(mark.what);
         let since = moment(mark.began_at - SKEW);
-        let mut own = None;
         let events = match status {
             Some(_) => {
                 let events = self.world.call("cloudformation:DescribeStackEvents", |state| {
@@ -530,17 +614,16 @@ impl Step {
                     Ok(events.filter(|event| event.at >= since).collect::<Vec<_>>())
                 });
                 let events = events.await.map_err(|no| failure("cloudformation:DescribeStackEvents", no))?;
-                own = events
-                    .iter()
-                    .find(|event| event.is_stack && event.token.as_ref() == Some(&token))
-                    .map(|event| event.status);
-                let told: Vec<StackEvent> =
-                    events.iter().enumerate().map(|(index, event)| told(index, event)).collect();
+                let told = |(index, event)| told(index, event, &mark.stack_id);
+                let told: Vec<StackEvent> = events.iter().enumerate().map(told).collect();
                 (self.rules.of_operation)(&told, &token)
             }
             None => Vec::new(),
         };
         if status.is_some() {
+            if events.len() != record.events {
+                self.passes("s3:PutObject").await?;
+            }
             self.note(&record, |record| {
                 record.events = events.len();
                 record.stack_status = status.map(str::to_owned);
@@ -554,11 +637,6 @@ impl Step {
             Operation::Delete => None,
         };
         let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
-        // Deleted is deleted, whatever the events tell.
-        let deleted = status == Some("DELETE_COMPLETE");
-        if own.is_some() && own != status && !deleted && !matches!(standing, Standing::Running(_)) {
-            self.world.change().misjudge(&record.deployment);
-        }
         match standing {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
@@ -575,6 +653,7 @@ impl Step {
         let policy = deployment.approval.clone().ok_or_else(|| internal("the stage asks for no approval"))?;
         let requester = deployment.requester.clone().ok_or_else(|| internal("nobody asked for this deployment"))?;
         let binding = record.binding.clone().ok_or_else(|| internal("the change set is not ready"))?;
+        self.passes("ssm:GetParameter").await?;
         let id = question(&deployment.id);
         let expires_at = self.now + policy.expires_in.duration();
         let pipeline_id = requester.pipeline_id;
@@ -628,6 +707,7 @@ impl Step {
                 return Err(Failure::new(ErrorName::Superseded, "deployed again"));
             }
         }
+        self.session().await?;
         let described = self.describe(None).await?;
         let Some(described) = described.filter(|stack| stack.status != StackStatus::DeleteComplete.as_str()) else {
             return Ok(Said::Absent);
@@ -659,8 +739,13 @@ impl Step {
     }
 
     async fn record_end(&self, end: Result<Ending, Failure>) -> Result<Said, Failure> {
-        let Some(record) = self.world.read(deployments, &self.id()).await? else { return Ok(Said::Done) };
-        let deployment = &record.deployment;
+        self.passes("dynamodb:GetItem").await?;
+        let Some(record) = self.world.read(deployments, &self.id()).await? else {
+            if end.is_err_and(|failure| named(failure.error) == ErrorName::Stopped) {
+                return Err(Failure::new(ErrorName::Unavailable, "it may still be about to begin"));
+            }
+            return Ok(Said::Done);
+        };
         let (ending, error, message) = match end {
             Ok(ending) => (ending, None, None),
             Err(failure) => (Ending::Failed, Some(named(failure.error)), Some(failure.message)),
@@ -669,25 +754,22 @@ impl Step {
         let noted = self.note(&record, |record| {
             record.outcome = Some((self.rules.first_end)(record.outcome.as_ref(), &outcome));
         });
-        let outcome = noted.await?.outcome.unwrap_or(outcome);
-        if (self.rules.cleans_up)(&outcome) {
-            self.clean_up(&record).await?;
-        }
+        let record = noted.await?;
+        let deployment = &record.deployment;
+        let outcome = record.outcome.clone().unwrap_or(outcome);
+        let to_clean = (self.rules.cleans_up)(&outcome) && !record.cleaned_up;
+        let cleaned = if to_clean { self.clean_up(&record).await } else { Ok(()) };
         let shown = if outcome.ending == Ending::Failed { Shown::default() } else { self.shown(&record).await? };
-        let mut forgets = false;
         let settled = self.update_environment(|current| {
             let current = match current {
                 Some(current) => current.clone(),
                 None => (self.rules.begin)(None, deployment)?,
             };
-            forgets = outcome.ending != Ending::Failed && current.deployment.as_ref() != Some(&deployment.id);
             Ok((self.rules.settle)(current, deployment, &outcome, &shown))
         });
         settled.await?;
-        if forgets {
-            self.world.change().forget(deployment);
-        }
         self.give_up().await?;
+        cleaned?;
         Ok(Said::Done)
     }
 
@@ -698,16 +780,29 @@ impl Step {
                 send(&self.world, &approval, Err(Failure::new(ErrorName::ChangeSetStale, "ended"))).await?;
             }
         }
-        let Some(change_set) = &record.change_set else { return Ok(()) };
+        self.take_away(record).await?;
+        self.note(record, |record| record.cleaned_up = true).await.map(drop)
+    }
+
+    async fn take_away(&self, record: &DeploymentRecord) -> Result<(), Failure> {
+        if !(self.rules.may_leave)(record) {
+            return Ok(());
+        }
         let taking = self.take(None).await?;
-        let discarded = if (self.rules.is_alone)(&taking) {
-            self.discard(change_set, None).await
-        } else {
-            self.world.change().facts.left_to_holder.insert(change_set.stack_id.clone());
-            self.delete_change_set(&change_set.arn).await
+        let alone = (self.rules.is_alone)(&taking);
+        let discarded = match self.session().await {
+            Ok(()) if alone => self.discard(None).await,
+            Ok(()) => {
+                self.world.change().facts.left_to_holder.insert(self.asked.deployment.stack_name.to_string());
+                self.delete_change_set().await
+            }
+            Err(failure) => Err(failure),
         };
         match discarded {
             Err(failure) if is_retried(&failure) => Err(failure),
+            Err(failure) if failure.message == NOT_NOW && (self.rules.comes_back)(record) => {
+                Err(Failure::new(ErrorName::Unavailable, failure.message))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -716,6 +811,7 @@ impl Step {
         if record.deployment.action == Action::Teardown {
             return Ok(Shown::default());
         }
+        self.session().await?;
         self.describe(None).await?;
         let executed = record.operation.as_ref().filter(|mark| mark.what == Operation::Execute);
         let seconds = executed.and_then(|mark| u32::try_from(self.now.duration_since(mark.began_at).as_secs()).ok());
@@ -731,12 +827,12 @@ fn seen(described: &ChangeSetSeen) -> SeenChangeSet<'_> {
     SeenChangeSet { status: described.status, execution_status: described.execution_status, reason: described.reason }
 }
 
-fn told(index: usize, event: &Event) -> StackEvent {
+fn told(index: usize, event: &Event, stack_id: &str) -> StackEvent {
     StackEvent {
         id: index.to_string(),
         at: timestamp(event.at),
         logical_id: if event.is_stack { "stack".into() } else { "Queue".into() },
-        physical_id: None,
+        physical_id: event.is_stack.then(|| stack_id.to_owned()),
         resource_type: if event.is_stack { "AWS::CloudFormation::Stack".into() } else { "AWS::SQS::Queue".into() },
         status: event.status.into(),
         reason: None,

@@ -69,6 +69,8 @@ pub(crate) struct Weather {
     pub(crate) unheard: u64,
     /// Step Functions goes on only after a lease has run out.
     pub(crate) stalls: u64,
+    /// A person stops an execution while a step that is no look is at work.
+    pub(crate) stops: u64,
 }
 
 /// What a task waits for.
