@@ -69,6 +69,7 @@ pub(crate) fn start(world: &World, mut asked: Asked) -> usize {
         let ended = match action {
             Action::Deploy => machine.deploy().await,
             Action::Teardown => machine.teardown().await,
+            Action::Repair => unreachable!("nothing here asks for a repair"),
         };
         if let Err(failure) = ended {
             let settled = machine.settle(Err(failure.clone())).await;

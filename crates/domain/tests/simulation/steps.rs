@@ -551,7 +551,7 @@ impl Step {
             Operation::Execute => {
                 self.world.read(environments, &self.key()).await?.and_then(|known| known.last_seconds)
             }
-            Operation::Delete => None,
+            Operation::Delete | Operation::Repair => None,
         };
         let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
         // Deleted is deleted, whatever the events tell.
@@ -562,9 +562,7 @@ impl Step {
         match standing {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
-            Standing::Failed(status) => {
-                Err(stack_change::failed(&record.deployment, status, None).into())
-            }
+            Standing::Failed(status) => Err(stack_change::failed(&record.deployment, status, None).into()),
         }
     }
 
