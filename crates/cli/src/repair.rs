@@ -36,9 +36,9 @@ pub(crate) fn ways_on(found: &Found, command: &str) -> Vec<String> {
         return Vec::new();
     }
     let mut lines = vec![
-        "Nothing was changed. To go on, once what hindered CloudFormation is out of the way:".to_owned(),
+        "Nothing was changed. To go on:".to_owned(),
         format!("  {command} --retry"),
-        "    tries each of them again".to_owned(),
+        "    tries each of them again: once what hindered CloudFormation is out of the way".to_owned(),
     ];
     if !found.failed.is_empty() {
         let names: Vec<&str> = found.failed.iter().map(|resource| resource.name.as_str()).collect();
@@ -87,9 +87,9 @@ mod tests {
 The stack is UPDATE_ROLLBACK_FAILED. What could not be rolled back:
   Queue                 AWS::SQS::Queue  it was deleted
   app-Child-1X2Y.Thing  Custom::Thing    CloudFormation gives no reason
-Nothing was changed. To go on, once what hindered CloudFormation is out of the way:
+Nothing was changed. To go on:
   slipway repair --stage dev --retry
-    tries each of them again
+    tries each of them again: once what hindered CloudFormation is out of the way
   slipway repair --stage dev --skip Queue,app-Child-1X2Y.Thing
     goes on without them, or without those that you name: they stay as they are now, and CloudFormation counts them
     as rolled back. They may then differ from the template: look at each before the next deployment."

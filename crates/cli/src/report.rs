@@ -18,6 +18,9 @@ use crate::execution::Execution;
 const AFTER_REPAIR: &str = "Deploy again: what is live is what was live before.";
 const AFTER_SKIPPING: &str = "Look at what was skipped, and make it and the template agree; then deploy again: an update that meets what it does not expect fails.";
 
+const AFTER_FAILED_REPAIR: &str =
+    "Correct the resource that the message names, then repair once more; or go on without it, with --skip.";
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,6 +180,7 @@ impl Report {
         report.what_to_do = match (result, found) {
             (Ended::Repaired, Some(found)) if found.skips() => Some(AFTER_SKIPPING),
             (Ended::Repaired, _) => Some(AFTER_REPAIR),
+            (Ended::Failed, Some(_)) if outcome.error == Some(ErrorName::StackFailed) => Some(AFTER_FAILED_REPAIR),
             _ => outcome.error.map(ErrorName::what_to_do),
         };
         report
@@ -313,7 +317,13 @@ pub(crate) fn took(time: Duration) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
-    use slipway_domain::names::{ApplicationName, EnvironmentName, StageName};
+    use slipway_domain::deployment::DeploymentId;
+    use slipway_domain::environment::EnvironmentState;
+    use slipway_domain::names::{
+        ApplicationName, EnvironmentKey, EnvironmentName, ProjectId, RolledBackName, StageName,
+    };
+    use slipway_domain::protocol::DeploymentStatus;
+    use slipway_domain::repair::{Asked, FailedResource, Treatment};
 
     use super::*;
 
@@ -322,6 +332,40 @@ mod tests {
             application: ApplicationName::new("news").unwrap(),
             stage: StageName::new("dev").unwrap(),
             environment: EnvironmentName::new("review/x").unwrap(),
+        }
+    }
+
+    fn repaired(found: Found) -> Status {
+        let environment = EnvironmentKey {
+            project: ProjectId(101),
+            application: on().application,
+            stage: on().stage,
+            environment: on().environment,
+        };
+        Status {
+            stack_name: environment.stack_name(),
+            environment,
+            state: EnvironmentState::Failed,
+            release: None,
+            commit: None,
+            url: None,
+            outputs: BTreeMap::new(),
+            expires_at: None,
+            deployment: Some(DeploymentStatus {
+                id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),
+                action: Action::Repair,
+                account: "111111111111".into(),
+                started_at: Timestamp::UNIX_EPOCH,
+                waits_for: None,
+                said: vec![],
+                outcome: None,
+                stack_status: found.stack_status.clone(),
+                found: Some(found),
+                events: vec![],
+                review: None,
+                approval_url: None,
+                approval_until: None,
+            }),
         }
     }
 
@@ -341,6 +385,33 @@ mod tests {
         assert_eq!((report.exit_code(), report.message.as_deref()), (1, Some("States.Runtime: no such path")));
         assert_eq!(ended("ABORTED", None, None).message.as_deref(), Some("the execution ended as ABORTED"));
         assert_eq!(ended("SUCCEEDED", None, None).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_repair_says_what_to_do_next() {
+        let resource = |then| FailedResource {
+            name: RolledBackName::new("Queue").unwrap(),
+            resource_type: "AWS::SQS::Queue".into(),
+            reason: None,
+            then,
+        };
+        let report = |ending, error, then| {
+            let found = Found::stuck(&Asked::Look, vec![]);
+            let found = Found { failed: vec![resource(then)], ..found };
+            let outcome = Outcome { ending, error, message: None, ended_at: Timestamp::UNIX_EPOCH };
+            let report = Report::ended(&outcome, &on(), None, &repaired(found));
+            (report.result, report.exit_code(), report.what_to_do)
+        };
+        let again = Some(Treatment::TriedAgain);
+        assert_eq!(report(Ending::Repaired, None, again), (Ended::Repaired, 0, Some(AFTER_REPAIR)));
+        let skipped = report(Ending::Repaired, None, Some(Treatment::Skipped));
+        assert_eq!(skipped, (Ended::Repaired, 0, Some(AFTER_SKIPPING)));
+        let failed = report(Ending::Failed, Some(ErrorName::StackFailed), again);
+        assert_eq!(failed, (Ended::Failed, 1, Some(AFTER_FAILED_REPAIR)));
+        assert_eq!(report(Ending::Looked, None, None), (Ended::NeedsRepair, 0, None));
+        let outcome = Outcome { ending: Ending::Looked, error: None, message: None, ended_at: Timestamp::UNIX_EPOCH };
+        let found = repaired(Found::nothing(Some("UPDATE_COMPLETE")));
+        assert_eq!(Report::ended(&outcome, &on(), None, &found).result, Ended::NothingToRepair);
     }
 
     #[test]
