@@ -245,7 +245,32 @@ pub fn executable(
 
 #[cfg(test)]
 mod tests {
-    use super::says_empty;
+    use super::{advice, says_empty};
+    use crate::deployment::Action;
+    use crate::environment::tests::deployment;
+    use crate::stack_status::StackStatus;
+
+    #[test]
+    fn advice_is_the_exact_command() {
+        let advice = |status, protected| advice(&deployment(Action::Deploy, 1, protected), status);
+        let on = "--application news --stage dev --environment review/x";
+        for protected in [true, false] {
+            assert_eq!(
+                advice(StackStatus::UpdateRollbackFailed, protected),
+                format!(
+                    "in account 111111111111: slipway repair {on} shows what could not be rolled back, and how to go on"
+                )
+            );
+        }
+        let stack = deployment(Action::Deploy, 1, false).stack_name;
+        let delete = format!(
+            "in account 111111111111, after a look at its events: aws cloudformation delete-stack --stack-name {stack} --region \
+             eu-central-1"
+        );
+        assert_eq!(advice(StackStatus::DeleteFailed, true), delete);
+        assert_eq!(advice(StackStatus::DeleteFailed, false), format!("{delete}, or: slipway teardown {on}"));
+        assert_eq!(advice(StackStatus::RollbackFailed, true), delete);
+    }
 
     #[test]
     fn only_the_two_sentences_are_empty() {
