@@ -348,7 +348,10 @@ fn the_command_shows_why_a_stack_is_stuck_and_goes_on() {
         let (code, log) = run("repair", &["--retry", "--skip", "Thing", "--json"]).await;
         assert_eq!(code, 0, "{log}");
         assert!(log.contains("skipped      Thing"), "{log}");
-        let document: serde_json::Value = serde_json::from_str(&log[log.find('{').unwrap()..]).unwrap();
+        // Both streams are in the log: a line of the document begins as JSON does.
+        let document: String =
+            log.lines().filter(|line| line.trim_start().starts_with(['{', '}', '[', ']', '"'])).collect();
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
         assert_eq!((&document["result"], &document["action"]), (&json!("repaired"), &json!("repair")), "{document}");
         assert_eq!(document["found"]["failed"][0]["then"], "skipped", "{document}");
         assert_eq!(world.stack_status(DEV, &owner, &on).await.as_deref(), Some("UPDATE_ROLLBACK_COMPLETE"));
