@@ -32,6 +32,8 @@ pub(crate) const DEPLOY: [&str; 13] = [
     "Settle success",
     "Take lease again",
 ];
+/// The one of them that is not played: nothing here asks for a repair.
+pub(crate) const REPAIR: &str = "Repair stack";
 /// Those of `teardown.asl.json`.
 pub(crate) const TEARDOWN: [&str; 5] = ["Begin", "Delete stack", "Look at stack", "Settle failure", "Settle success"];
 
