@@ -890,7 +890,7 @@ fn a_rollback_that_fails_again_says_why_and_what_leads_on() {
 
 #[test]
 fn a_rollback_goes_on_once_whatever_becomes_of_the_answer() {
-    let faults: [(&str, Vec<Fault>); 3] = [
+    let faults: [(&str, Vec<Fault>); 4] = [
         ("lost, and refused when it is sent again", vec![Fault::on(GO_ON, Misbehaviour::Lost)]),
         // More than the SDK tries by itself: the state machine tries the step again.
         (
@@ -898,6 +898,8 @@ fn a_rollback_goes_on_once_whatever_becomes_of_the_answer() {
             vec![Fault::on(GO_ON, Misbehaviour::Lost), Fault::on(GO_ON, Misbehaviour::Silence).after(1).times(2)],
         ),
         ("throttled", vec![Fault::on(GO_ON, Misbehaviour::Throttled).times(7)]),
+        // The mark is there, and nothing was heard: the step, tried again, asks for it again.
+        ("none, three times", vec![Fault::on(GO_ON, Misbehaviour::Silence).times(3)]),
     ];
     run(faults.map(|(how, faults)| async move {
         let case = Case::new("dev", format!("the answer is {how}"));
