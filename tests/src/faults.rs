@@ -158,7 +158,7 @@ pub async fn install(world: &World, plans: &[Plan]) {
     let mut copies = 0;
     for (action, text) in MACHINES {
         let output = match action {
-            Action::Deploy => "DeployMachine",
+            Action::Deploy | Action::Repair => "DeployMachine",
             Action::Teardown => "TeardownMachine",
         };
         let file: Value = serde_json::from_str(text).unwrap();

@@ -21,9 +21,10 @@ use slipway_domain::deployment::{Launch, execution_name};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, ExecutionInput, On, Request, RollbackRequest, Status, StatusRequest, TeardownRequest,
-    UnlockRequest, Unlocked,
+    Admitted, Ask, DeployRequest, ExecutionInput, On, RepairRequest, Request, RollbackRequest, Status, StatusRequest,
+    TeardownRequest, UnlockRequest, Unlocked,
 };
+use slipway_domain::repair::Asked;
 use slipway_domain::stages::Capability;
 use slipway_local::control_plane::{self, ControlPlane};
 use slipway_local::emulator::Options;
@@ -110,6 +111,45 @@ pub fn failing(name: &str) -> String {
     format!(
         "Resources:\n  First:\n    Type: AWS::SSM::Parameter\n    Properties: {{Name: {name}, Type: String, Value: a}}\n  Second:\n    \
          Type: AWS::SSM::Parameter\n    DependsOn: First\n    Properties: {{Name: {name}, Type: String, Value: b}}\n"
+    )
+}
+
+/// A template with a custom resource that takes no update which it is told to break at, nor one that leads back from there: the
+/// update can neither be made nor rolled back.
+#[must_use]
+pub fn unyielding(text: &str, breaks: bool) -> String {
+    format!(
+        r#"Resources:
+  Setting:
+    Type: AWS::SSM::Parameter
+    Properties: {{Type: String, Value: {text}}}
+  Thing:
+    Type: Custom::Thing
+    DependsOn: Setting
+    Properties: {{ServiceToken: !GetAtt Maker.Arn, Breaks: "{breaks}"}}
+  Maker:
+    Type: AWS::Lambda::Function
+    Properties:
+      Runtime: python3.12
+      Handler: index.handler
+      Timeout: 20
+      Role: !GetAtt MakerRole.Arn
+      Code:
+        ZipFile: |
+          import json, urllib.request
+          def handler(event, context):
+              sides = (event.get("ResourceProperties", {{}}), event.get("OldResourceProperties", {{}}))
+              breaks = event["RequestType"] == "Update" and any(side.get("Breaks") == "true" for side in sides)
+              answer = {{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}}
+              answer.update(Status="FAILED" if breaks else "SUCCESS", Reason="it does not yield", PhysicalResourceId="thing")
+              request = urllib.request.Request(event["ResponseURL"], json.dumps(answer).encode(), method="PUT")
+              urllib.request.urlopen(request).read()
+  MakerRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{{Effect: Allow, Principal: {{Service: lambda.amazonaws.com}}, Action: sts:AssumeRole}}]
+"#
     )
 }
 
@@ -280,6 +320,33 @@ impl World {
         let admitted = self.ask(&self.token(job), Ask::Rollback(request)).await.unwrap();
         let arn = self.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
         self.end(&arn).await
+    }
+
+    /// Repairs an environment's stack, to the end.
+    pub async fn repair(&self, job: &NewsJob, on: &On, asked: &Asked) -> Ended {
+        let arn = self.begin_repair(job, on, asked).await.unwrap();
+        self.end(&arn).await
+    }
+
+    /// Admits and starts a repair: the execution's ARN.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn begin_repair(&self, job: &NewsJob, on: &On, asked: &Asked) -> Result<String, Refused> {
+        let request = RepairRequest { on: on.clone(), job: job.name.clone(), asked: asked.clone() };
+        let admitted = self.ask(&self.token(job), Ask::Repair(request)).await?;
+        let named = NewsJob { name: asked.job(&job.name), ..job.clone() };
+        Ok(self.start_admitted(&serde_json::from_value(admitted).unwrap(), &named).await)
+    }
+
+    /// The row of the deployment that an execution was.
+    pub async fn recorded(&self, on: &On, arn: &str) -> Value {
+        let execution = self.machines.describe_execution().execution_arn(arn).send().await.unwrap();
+        // Its seconds are a float, which cut off would be a millisecond less now and then.
+        let millis = (execution.start_date().as_secs_f64() * 1000.0).round();
+        let started = jiff::Timestamp::from_millisecond(millis as i64).unwrap();
+        let id = slipway_domain::deployment::DeploymentId::from_execution(started, arn);
+        self.row(on, &format!("DEPLOY#{id}")).await.unwrap()
     }
 
     /// Asks who holds an environment, or takes it away from them.

@@ -131,6 +131,11 @@ impl Asked {
         }
     }
 
+    /// Asks for a repair instead.
+    fn repair(&mut self, asked: Value) {
+        self.payload["ask"] = json!({"repair": {"on": self.deploy()["on"], "job": "repair", "asked": asked}});
+    }
+
     fn deploy(&mut self) -> &mut Value {
         &mut self.payload["ask"]["deploy"]
     }
@@ -217,6 +222,27 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
         InvalidRequest,
         &["malformed"],
     ),
+    ("nothing to skip", |a| a.repair(json!({"skip": []})), InvalidRequest, &["0 resources to skip", "from 1 to 100"]),
+    (
+        "too much to skip",
+        |a| a.repair(json!({"skip": (0..101).map(|at| format!("R{at}")).collect::<Vec<_>>()})),
+        InvalidRequest,
+        &["101 resources to skip"],
+    ),
+    (
+        "no resource's name",
+        |a| a.repair(json!({"skip": ["a/b"]})),
+        InvalidRequest,
+        &["resource \"a/b\"", "letters and digits"],
+    ),
+    ("no repair", |a| a.repair(json!("force")), InvalidRequest, &["`force`", "`retry`"]),
+    (
+        "a repair without a job's name",
+        |a| a.payload["ask"] = json!({"repair": {"on": a.deploy()["on"], "job": "", "asked": "look"}}),
+        InvalidRequest,
+        &["the job has no name"],
+    ),
+    ("a repair of what is not there", |a| a.repair(json!("look")), NotFound, &["there is no environment review/"]),
     // Names.
     (
         "an unknown stage",

@@ -16,7 +16,7 @@ use slipway_domain::names::{Digest, EnvironmentKey, ProjectId};
 use slipway_domain::protocol::{Ask, On, RollbackRequest, TeardownRequest};
 use slipway_local::job::NewsJob;
 use slipway_local::{DEV, PROD, STAGING, inspect, job as jobs};
-use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, with_parameter};
+use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, unyielding, with_parameter};
 
 /// A name that no other test of this binary uses.
 fn named(prefix: &str) -> String {
@@ -299,6 +299,66 @@ fn a_rollback_brings_back_what_was_live() {
         assert_eq!(late.error, "Superseded", "{late:?}");
         green(&world.rollback(&NewsJob { name: "forth".into(), ..newer.clone() }, &on).await);
         assert_eq!(world.status(&newer, &on).await.unwrap().release, second);
+    });
+}
+
+#[test]
+fn the_command_shows_why_a_stack_is_stuck_and_goes_on() {
+    in_world(|world| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = named("review/stuck");
+        let on = on("dev", &environment);
+        let application = on.application.to_string();
+        // Each is a job of its own, of the same pipeline: what is asked for tells them apart.
+        let owner = job("deploy-dev", "feature");
+        let run = async |command: &str, flags: &[&str]| {
+            let place = ["--stage", "dev", "--application", &application, "--environment", &environment];
+            let args = [&[command][..], &place, flags].concat();
+            let ran = jobs::run(&world.control_plane, &owner, folder.path(), &args, |_| {}).await.unwrap();
+            (ran.code, ran.log)
+        };
+        let deploy = async |text: &str, breaks: bool, code: i32| {
+            std::fs::write(folder.path().join("template.yaml"), unyielding(text, breaks)).unwrap();
+            let (ended, log) = run("deploy", &["--capabilities", "CAPABILITY_IAM"]).await;
+            assert_eq!(ended, code, "{log}");
+            log
+        };
+        let says = |(code, log): (i32, String), expected: i32, words: &[&str]| {
+            assert_eq!(code, expected, "{log}");
+            for words in words {
+                assert!(log.contains(words), "{words:?} is missing in {log}");
+            }
+        };
+        let command = format!("slipway repair --application {application} --stage dev --environment {environment}");
+        deploy("before", false, 0).await;
+        says(run("repair", &[]).await, 0, &["Nothing to repair", "is CREATE_COMPLETE"]);
+        let log = deploy("after", true, 1).await;
+        assert!(log.contains("UPDATE_ROLLBACK_FAILED") && log.contains(&command), "{log}");
+        let log = deploy("more", false, 1).await;
+        assert!(log.contains("StackNeedsRepair") && log.contains(&command), "{log}");
+
+        let thing = "Thing  Custom::Thing  it does not yield";
+        let (retry, skip) = (format!("{command} --retry"), format!("{command} --skip Thing"));
+        says(run("repair", &[]).await, 0, &["is UPDATE_ROLLBACK_FAILED. What could not", thing, &retry, &skip]);
+        says(run("repair", &["--skip", "Setting"]).await, 1, &["Setting cannot be skipped", "is Thing"]);
+        says(run("repair", &["--skip", "no name"]).await, 2, &["letters and digits"]);
+        says(run("repair", &["--retry"]).await, 1, &["tried again  Thing", "the repair of", &command]);
+        assert_eq!(world.stack_status(DEV, &owner, &on).await.as_deref(), Some("UPDATE_ROLLBACK_FAILED"));
+
+        let (code, log) = run("repair", &["--retry", "--skip", "Thing", "--json"]).await;
+        assert_eq!(code, 0, "{log}");
+        assert!(log.contains("skipped      Thing"), "{log}");
+        // Both streams are in the log: a line of the document begins as JSON does.
+        let document: String =
+            log.lines().filter(|line| line.trim_start().starts_with(['{', '}', '[', ']', '"'])).collect();
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!((&document["result"], &document["action"]), (&json!("repaired"), &json!("repair")), "{document}");
+        assert_eq!(document["found"]["failed"][0]["then"], "skipped", "{document}");
+        assert_eq!(world.stack_status(DEV, &owner, &on).await.as_deref(), Some("UPDATE_ROLLBACK_COMPLETE"));
+        says(run("status", &[]).await, 0, &["(repair)", "repaired", "failed"]);
+        // And everything goes on.
+        deploy("more", false, 0).await;
+        assert!(world.lease_is_free(&on).await);
     });
 }
 

@@ -520,6 +520,7 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         assert_eq!(before.status, "SUCCEEDED", "{}: {before:?}", row.name());
     }
     let arn = match row.scenario.machine() {
+        Action::Repair => unreachable!("no row asks for a repair"),
         Action::Deploy => world.begin(&row.job, &row.on, &tiny(&text)).await,
         Action::Teardown => {
             let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone() };

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
-use slipway_domain::names::Digest;
+use slipway_domain::names::{Digest, RolledBackName};
 use slipway_domain::protocol::{Ask, On, Status, TeardownRequest, UnlockRequest};
+use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, PROD, STAGING, TOOLING, inspect, workspace_root};
-use slipway_tests::{World, bundle, failing, in_world, job, launch, on, tiny, unique};
+use slipway_tests::{World, bundle, failing, in_world, job, launch, on, tiny, unique, unyielding};
 
 /// What has to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +76,8 @@ enum Scenario {
     LeavesNoShell,
     /// An environment's lease is taken away.
     Unlocks,
+    /// A rollback that failed goes on, without what cannot be rolled back.
+    Repairs,
     /// The lease of a deployment that ended is taken over.
     TakesOver,
     /// The lease of a teardown that ended is taken over.
@@ -239,6 +242,7 @@ const CASES: &[Case] = &[
     case("slipway-begin", "LookAtHolders", "-teardown", S::TakesOverTeardown, "states:DescribeExecution"),
     case("slipway-wait-for-stack", "ReadTemplates", "releases/", S::NamesLine, "no line"),
     case("slipway-wait-for-stack", "ReadTemplates", "artifacts/", S::NamesNestedLine, "no line"),
+    case("SharedServiceRole", "RepairStacks", "", S::Repairs, "cloudformation:ContinueUpdateRollback"),
     case("SharedServiceRole", "DeleteStacks", "", S::TearsDown, "cloudformation:DeleteStack"),
     case("SharedServiceRole", "ProtectStacks", "cloudformation:UpdateTerminationProtection", S::DeploysToStaging, "cloudformation:UpdateTerminationProtection"),
     case("SharedServiceRole", "ProtectStacks", "cloudformation:SetStackPolicy", S::DeploysToStaging, "cloudformation:SetStackPolicy"),
@@ -831,6 +835,20 @@ impl Runner {
                 let request = UnlockRequest { on, force: true, reason: None };
                 let unlocked = world.ask(&world.token(&feature()), Ask::Unlock(request)).await.map_err(refused)?;
                 check(unlocked["unlocked"] == true, || unlocked.to_string())
+            }
+            S::Repairs => {
+                let on = fresh("dev");
+                let (digest, zip) = bundle(&unyielding("before", false));
+                self.deploy(&feature(), &on, launch(&digest), zip).await?;
+                let (digest, zip) = bundle(&unyielding("after", true));
+                let arn = self.start(&feature(), &on, launch(&digest), zip).await?;
+                let stuck = world.end(&arn).await;
+                check(stuck.cause.contains("UPDATE_ROLLBACK_FAILED"), || format!("{stuck:?}"))?;
+                self.rights.take(removals).await;
+                let skip = BTreeSet::from([RolledBackName::new("Thing").unwrap()]);
+                let asked = Asked::Skip(skip.try_into().unwrap());
+                let repair = world.begin_repair(&feature(), &on, &asked).await.map_err(refused)?;
+                self.end(&repair).await
             }
             S::TakesOver | S::TakesOverTeardown => {
                 let (owner, on) = (feature(), fresh("dev"));

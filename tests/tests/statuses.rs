@@ -18,9 +18,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use slipway_domain::admission::Admission;
-use slipway_domain::deployment::Ending;
-use slipway_domain::names::{EnvironmentKey, ProjectId};
+use slipway_domain::deployment::{Action, Ending};
+use slipway_domain::names::{EnvironmentKey, ProjectId, RolledBackName};
 use slipway_domain::protocol::On;
+use slipway_domain::repair::Asked;
 use slipway_domain::stack_status::StackStatus;
 use slipway_domain::waiting::next_wait;
 use slipway_local::job::NewsJob;
@@ -43,7 +44,7 @@ enum Begins {
     Updates,
     /// Deletes what its first create left behind, and makes it.
     Recreates,
-    /// Changes nothing, and ends with this command of `aws cloudformation` for a person.
+    /// Changes nothing, and ends with this command of `aws cloudformation`, or with `slipway repair`, for a person.
     Asks(&'static str),
     /// Looks again until the stack is in this status, and does what that asks for.
     Waits(&'static str),
@@ -70,7 +71,7 @@ const FOUND: [(&str, Begins, Begins); 23] = {
         ("UPDATE_COMPLETE",                              Updates,                           Updates),
         ("UPDATE_FAILED",                                Updates,                           Updates),
         ("UPDATE_ROLLBACK_IN_PROGRESS",                  Waits("UPDATE_ROLLBACK_FAILED"),   Waits("UPDATE_ROLLBACK_FAILED")),
-        ("UPDATE_ROLLBACK_FAILED",                       Asks("continue-update-rollback"),  Asks("continue-update-rollback")),
+        ("UPDATE_ROLLBACK_FAILED",                       Asks(REPAIR),                      Asks(REPAIR)),
         ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", Waits("UPDATE_ROLLBACK_COMPLETE"), Waits("UPDATE_ROLLBACK_COMPLETE")),
         ("UPDATE_ROLLBACK_COMPLETE",                     Updates,                           Updates),
         ("REVIEW_IN_PROGRESS",                           Creates,                           Creates),
@@ -165,6 +166,9 @@ const TORN_DOWN: [(&str, Tears); 23] = {
     ]
 };
 
+/// The command that leads out of a rollback that failed.
+const REPAIR: &str = "slipway repair";
+
 // The calls, as `written` writes them.
 const CREATE: &str = "CreateChangeSet CREATE";
 const CREATE_PROTECTED: &str = "CreateChangeSet CREATE, OnStackFailure DELETE";
@@ -179,6 +183,7 @@ fn with_protection(stage: &str, calls: &[&'static str]) -> Vec<&'static str> {
 }
 const DISCARD: &str = "DeleteChangeSet";
 const DELETE: &str = "DeleteStack";
+const GO_ON: &str = "ContinueUpdateRollback";
 
 /// How often a status in progress is seen before the next one.
 const LOOKS: u32 = 2;
@@ -384,6 +389,14 @@ impl Case {
                 assert!(call.field("StackName").starts_with("arn:"), "{}: by id only: {call:?}", self.what);
                 DELETE.to_owned()
             }
+            "ContinueUpdateRollback" => {
+                assert_eq!(call.field("RoleARN"), role, "{}: {call:?}", self.what);
+                sent("ClientRequestToken");
+                assert!(call.field("StackName").starts_with("arn:"), "{}: by id only: {call:?}", self.what);
+                let skipped = (1..).map_while(|at| call.form.get(&format!("ResourcesToSkip.member.{at}")));
+                let skipped: Vec<_> = skipped.map(String::as_str).collect();
+                if skipped.is_empty() { GO_ON.to_owned() } else { format!("{GO_ON} without {}", skipped.join(", ")) }
+            }
             "ExecuteChangeSet" => {
                 sent("ClientRequestToken");
                 EXECUTE.to_owned()
@@ -481,7 +494,10 @@ async fn found(stage: &'static str, status: &'static str, begins: Begins, table:
         }
         Begins::Asks(command) => {
             case.changed(&[]);
-            let command = format!("aws cloudformation {command} --stack-name {} --region eu-central-1", case.stack);
+            let command = match command {
+                REPAIR => case.repairs_with(),
+                command => format!("aws cloudformation {command} --stack-name {} --region eu-central-1", case.stack),
+            };
             case.red(&ended, "StackNeedsRepair", &[&command, settled, case.account]).await;
         }
         Begins::Waits(next) => panic!("{}: {next} waits again", case.what),
@@ -657,6 +673,311 @@ fn a_protected_stack_is_never_deleted_in_no_status() {
         case.changed(&[]);
         assert_eq!(case.status().as_deref(), Some(status));
     }));
+}
+
+// ---- Repairs ----------------------------------------------------------------------------------------------------------
+
+impl Case {
+    /// The command that a message names.
+    fn repairs_with(&self) -> String {
+        let On { application, stage, environment } = &self.on;
+        format!("slipway repair --application {application} --stage {stage} --environment {environment}")
+    }
+
+    /// The stack, whose update could not be rolled back: because of two queues, and of a topic in a nested stack. What it told of
+    /// before does not matter.
+    fn stuck(&self) -> Stack {
+        let child = Stack::found(&format!("{}-Child-1X2Y", self.stack), self.account, "UPDATE_ROLLBACK_FAILED").told([
+            Event::of_stack("UPDATE_ROLLBACK_IN_PROGRESS"),
+            Event::of_resource("Topic", "AWS::SNS::Topic", "UPDATE_FAILED").because("no such key"),
+            Event::of_stack("UPDATE_ROLLBACK_FAILED"),
+        ]);
+        let nested = Event::of_resource("Child", "AWS::CloudFormation::Stack", "UPDATE_FAILED").id(&child.id());
+        GROUND.cloudformation.play(child);
+        let queue = |name: &str, status: &str| Event::of_resource(name, "AWS::SQS::Queue", status);
+        self.found("UPDATE_ROLLBACK_FAILED").told([
+            queue("Old", "UPDATE_FAILED").because("that is why it was rolled back"),
+            Event::of_stack("UPDATE_ROLLBACK_IN_PROGRESS"),
+            queue("Old", "UPDATE_COMPLETE"),
+            queue("Queue", "UPDATE_FAILED").because("it was deleted"),
+            queue("Alarmed", "UPDATE_FAILED").because("denied"),
+            queue("Later", "UPDATE_FAILED").because("Resource update cancelled"),
+            nested.because("the embedded stack was not rolled back"),
+            Event::of_stack("UPDATE_ROLLBACK_FAILED"),
+        ])
+    }
+
+    /// The topic in the nested stack, as it has to be named.
+    fn topic(&self) -> String {
+        format!("{}-Child-1X2Y.Topic", self.stack)
+    }
+
+    /// The environment's row, as a deployment that failed left it.
+    async fn failed_before(&self) {
+        let row = json!({
+            "key": key(&self.on), "stack_name": self.stack, "state": "failed", "pipeline_id": u32::MAX, "deployment": null,
+            "target": {"account": self.account, "region": slipway_local::REGION, "protected": self.account != DEV},
+            "waiting": null, "release": null, "commit": "c0ffee", "url": null, "outputs": {}, "expires_at": null,
+            "last_seconds": null,
+        });
+        GROUND.world.put_row(&self.on, "META", &row).await;
+    }
+
+    async fn repair(&self, stack: Stack, asked: &Asked) -> Repair<'_> {
+        self.failed_before().await;
+        GROUND.cloudformation.play(stack);
+        let ended = GROUND.world.repair(&self.job, &self.on, asked).await;
+        Repair { case: self, record: GROUND.world.recorded(&self.on, &ended.arn).await, ended }
+    }
+}
+
+/// A repair that ended.
+struct Repair<'c> {
+    case: &'c Case,
+    ended: Ended,
+    record: Value,
+}
+
+impl Repair<'_> {
+    /// Green, with the stack in `status`; nothing is held any more, and what is live is not said to be another.
+    async fn green(&self, ending: &str, status: Option<&str>) {
+        let what = &self.case.what;
+        assert_eq!(self.ended.status, "SUCCEEDED", "{what}: {:?}", self.ended);
+        assert_eq!(self.record["outcome"]["ending"], ending, "{what}: {}", self.record);
+        assert_eq!(self.case.status().as_deref(), status, "{what}: it was not looked at to the end");
+        self.left_as_it_was().await;
+    }
+
+    async fn red(&self, name: &str, says: &[&str]) {
+        let what = &self.case.what;
+        assert_eq!(
+            (self.ended.status.as_str(), self.ended.error.as_str()),
+            ("FAILED", name),
+            "{what}: {:?}",
+            self.ended
+        );
+        for words in says {
+            assert!(self.ended.cause.contains(words), "{what}: {words:?} is missing in {:?}", self.ended);
+        }
+        assert_eq!(self.record["outcome"]["error"], name, "{what}: {}", self.record);
+        self.left_as_it_was().await;
+    }
+
+    async fn left_as_it_was(&self) {
+        let case = self.case;
+        assert!(GROUND.world.lease_is_free(&case.on).await, "{}", case.what);
+        let row = GROUND.world.row(&case.on, "META").await.unwrap();
+        let kept = [&row["state"], &row["commit"], &row["pipeline_id"], &row["deployment"], &row["live"]];
+        let expected = [&json!("failed"), &json!("c0ffee"), &json!(u32::MAX), &Value::Null, &Value::Null];
+        assert_eq!(kept, expected, "{}: {row}", case.what);
+    }
+
+    /// What it found, and what it did with each.
+    fn found(&self) -> Vec<(String, Value)> {
+        let failed = self.record["found"]["failed"].as_array().cloned().unwrap_or_default();
+        failed.into_iter().map(|found| (found["name"].as_str().unwrap().to_owned(), found["then"].clone())).collect()
+    }
+}
+
+fn skip(names: &[&str]) -> Asked {
+    let names: BTreeSet<_> = names.iter().map(|&name| RolledBackName::new(name).unwrap()).collect();
+    Asked::Skip(names.try_into().unwrap())
+}
+
+async fn repaired(stage: &'static str, status: &'static str, begins: Begins) {
+    let case = Case::new(stage, format!("repaired as {status}: {begins:?}"));
+    let table = |next| {
+        let (_, ephemeral, protected) = FOUND.into_iter().find(|row| row.0 == next).unwrap();
+        if stage == "dev" { ephemeral } else { protected }
+    };
+    let found = if status == "UPDATE_ROLLBACK_FAILED" { case.stuck() } else { case.found(status) };
+    let (found, settled, begins) = match begins {
+        Begins::Waits(next) => (found.then(LOOKS, [theirs(next)]), next, table(next)),
+        Begins::Creates | Begins::Updates | Begins::Recreates | Begins::Asks(_) => (found, status, begins),
+    };
+    let repair = case.repair(found, &Asked::Retry).await;
+    match begins {
+        Begins::Creates | Begins::Updates | Begins::Recreates => {
+            case.changed(&[]);
+            repair.green("looked", Some(settled)).await;
+            let said = &repair.record["found"]["stack_status"];
+            assert!(*said == settled || settled == "DELETE_COMPLETE" && said.is_null(), "{}: {said}", case.what);
+        }
+        Begins::Asks(REPAIR) => {
+            case.changed(&[GO_ON]);
+            repair.green("repaired", Some("UPDATE_ROLLBACK_COMPLETE")).await;
+        }
+        Begins::Asks(command) => {
+            case.changed(&[]);
+            let command = format!("aws cloudformation {command} --stack-name {} --region eu-central-1", case.stack);
+            repair.red("StackNeedsRepair", &[&command, settled, case.account]).await;
+        }
+        Begins::Waits(next) => panic!("{}: {next} waits again", case.what),
+    }
+    if settled != status {
+        assert!(case.looks_before() > LOOKS as usize, "{}: {} looks", case.what, case.looks_before());
+    }
+}
+
+#[test]
+fn a_repair_goes_on_only_with_a_rollback_that_failed() {
+    run(FOUND.map(|(status, begins, _)| repaired("dev", status, begins)));
+    run(FOUND.map(|(status, _, begins)| repaired("staging", status, begins)));
+}
+
+#[test]
+fn a_repair_that_only_looks_shows_what_failed_and_changes_nothing() {
+    run(["dev", "prod"].map(|stage| async move {
+        let case = Case::new(stage, "looked at");
+        let repair = case.repair(case.stuck(), &Asked::Look).await;
+        case.changed(&[]);
+        repair.green("looked", Some("UPDATE_ROLLBACK_FAILED")).await;
+        let names =
+            [("Alarmed".to_owned(), Value::Null), ("Queue".to_owned(), Value::Null), (case.topic(), Value::Null)];
+        assert_eq!(repair.found(), names, "{}", case.what);
+        let queue = &repair.record["found"]["failed"][1];
+        assert_eq!((&queue["resource_type"], &queue["reason"]), (&json!("AWS::SQS::Queue"), &json!("it was deleted")));
+    }));
+}
+
+#[test]
+fn a_repair_goes_on_without_what_it_is_told_to_skip() {
+    run(["dev", "prod"].map(|stage| async move {
+        let case = Case::new(stage, "goes on without two");
+        let repair = case.repair(case.stuck(), &skip(&["Queue", &case.topic()])).await;
+        case.changed(&[&format!("{GO_ON} without Queue, {}", case.topic())]);
+        repair.green("repaired", Some("UPDATE_ROLLBACK_COMPLETE")).await;
+        let skipped = |name: &str| (name.to_owned(), json!("skipped"));
+        let expected = [skipped("Queue"), skipped(&case.topic()), ("Alarmed".to_owned(), json!("tried_again"))];
+        assert_eq!(repair.found(), expected, "{}", case.what);
+        // It is told as the environment's last, with its events.
+        let status = GROUND.world.status(&case.job, &case.on).await.unwrap().deployment.unwrap();
+        assert_eq!((status.action, status.found.unwrap().failed.len()), (Action::Repair, 3), "{}", case.what);
+        assert!(!status.events.is_empty() && status.approval_url.is_none(), "{}", case.what);
+    }));
+}
+
+#[test]
+fn what_did_not_fail_is_not_skipped() {
+    run(["Old", "Later", "Child", "Nowhere"].map(|name| async move {
+        let case = Case::new("dev", format!("{name} is to be skipped"));
+        let repair = case.repair(case.stuck(), &skip(&["Queue", name])).await;
+        case.changed(&[]);
+        let list = format!("what could not be rolled back is Alarmed, Queue, {}", case.topic());
+        repair.red("InvalidRequest", &[&format!("{name} cannot be skipped"), &list]).await;
+        assert!(repair.found().iter().all(|(_, then)| then.is_null()), "{}: nothing was done", case.what);
+    }));
+}
+
+#[test]
+fn a_rollback_that_fails_again_says_why_and_what_leads_on() {
+    run([async {
+        let case = Case::new("dev", "fails again");
+        let failed = |name: &str, why: &str| Event::of_resource(name, "AWS::SQS::Queue", "UPDATE_FAILED").because(why);
+        let again =
+            Phase::of("UPDATE_ROLLBACK_FAILED").after(failed("Alarmed", "denied")).after(failed("Queue", "gone"));
+        let phases = [Phase::of("UPDATE_ROLLBACK_IN_PROGRESS").seen(LOOKS), again];
+        let repair = case.repair(case.stuck().going_on(phases), &Asked::Retry).await;
+        case.changed(&[GO_ON]);
+        let cause = "Queue UPDATE_FAILED (AWS::SQS::Queue): gone [after it, 1 more failed];";
+        repair.red("StackFailed", &["is UPDATE_ROLLBACK_FAILED", cause, &case.repairs_with()]).await;
+        // The next one looks at the last rollback only.
+        let next = GROUND.world.repair(&job("later", "feature"), &case.on, &Asked::Look).await;
+        let found = GROUND.world.recorded(&case.on, &next.arn).await["found"]["failed"].clone();
+        assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
+    }]);
+}
+
+#[test]
+fn a_rollback_goes_on_once_whatever_becomes_of_the_answer() {
+    let faults: [(&str, Vec<Fault>); 4] = [
+        ("lost, and refused when it is sent again", vec![Fault::on(GO_ON, Misbehaviour::Lost)]),
+        // More than the SDK tries by itself: the state machine tries the step again.
+        (
+            "lost, and then there is silence",
+            vec![Fault::on(GO_ON, Misbehaviour::Lost), Fault::on(GO_ON, Misbehaviour::Silence).after(1).times(2)],
+        ),
+        ("throttled", vec![Fault::on(GO_ON, Misbehaviour::Throttled).times(7)]),
+        // The mark is there, and nothing was heard: the step, tried again, asks for it again.
+        ("none, three times", vec![Fault::on(GO_ON, Misbehaviour::Silence).times(3)]),
+    ];
+    run(faults.map(|(how, faults)| async move {
+        let case = Case::new("dev", format!("the answer is {how}"));
+        let stuck = faults.into_iter().fold(case.stuck(), Stack::fault);
+        let phases = [Phase::of("UPDATE_ROLLBACK_IN_PROGRESS").seen(LOOKS * 2), Phase::of("UPDATE_ROLLBACK_COMPLETE")];
+        let repair = case.repair(stuck.going_on(phases), &Asked::Retry).await;
+        repair.green("repaired", Some("UPDATE_ROLLBACK_COMPLETE")).await;
+        let calls = GROUND.cloudformation.mutations(&case.stack);
+        assert!(calls.len() > 1 && calls.iter().all(|call| call.form == calls[0].form), "{}: {calls:?}", case.what);
+        assert_eq!(GROUND.cloudformation.with(&case.stack, |stack| stack.operations()), 1, "{}", case.what);
+    }));
+}
+
+#[test]
+fn what_cloudformation_does_not_continue_is_told_in_its_own_words() {
+    run([async {
+        let case = Case::new("dev", "refused");
+        let refused = Fault::on(GO_ON, Misbehaviour::Error(400, "ValidationError"));
+        let repair = case.repair(case.stuck().fault(refused), &Asked::Retry).await;
+        repair.red("StackNeedsRepair", &["ContinueUpdateRollback", "as the test wants it"]).await;
+        assert_eq!(GROUND.cloudformation.with(&case.stack, |stack| stack.operations()), 0);
+    }]);
+}
+
+#[test]
+fn a_repair_ends_by_name_whatever_the_stack_does() {
+    run([0, 1, 2, 3].map(|which| async move {
+        let case = Case::new("dev", format!("a repair that does not end well, {which}"));
+        match which {
+            0 => {
+                let repair = case.repair(case.found("UPDATE_PAUSED"), &Asked::Retry).await;
+                case.changed(&[]);
+                repair.red("StackNeedsRepair", &["UPDATE_PAUSED"]).await;
+            }
+            1 => {
+                let repair = case.repair(case.stuck().going_on([Phase::of("UPDATE_PAUSED")]), &Asked::Retry).await;
+                case.changed(&[GO_ON]);
+                repair.red("StackNeedsRepair", &["UPDATE_PAUSED"]).await;
+            }
+            2 => {
+                let phases = [Phase::of("UPDATE_ROLLBACK_IN_PROGRESS"), Phase::vanished()];
+                let repair = case.repair(case.stuck().going_on(phases), &Asked::Retry).await;
+                repair.red("StackFailed", &["gone"]).await;
+            }
+            _ => {
+                let repair = case.repair(case.absent(), &Asked::Retry).await;
+                case.changed(&[]);
+                repair.green("looked", None).await;
+            }
+        }
+    }));
+}
+
+#[test]
+fn a_repair_takes_no_question_to_people_away() {
+    run([async {
+        let case = Case::new("prod", "repaired while people are asked");
+        let world = &GROUND.world;
+        GROUND.cloudformation.play(case.found("UPDATE_COMPLETE").page([Change::add("Topic", "AWS::SNS::Topic")]));
+        let arn = world.begin(&case.job, &case.on, &tiny("text")).await;
+        let link = world.asked(&case.job, &case.on).await;
+        let repair = world.repair(&job("repair", "main"), &case.on, &Asked::Retry).await;
+        assert_eq!(repair.status, "SUCCEEDED", "{repair:?}");
+        assert_eq!(world.asked(&case.job, &case.on).await, link, "it is still asked, and shown");
+        let manager = case.job.clone().played_by(8, "release-manager");
+        assert_eq!(world.decide(&link, "approve", &manager).await.0, 200);
+        assert_eq!(world.end(&arn).await.status, "SUCCEEDED");
+    }]);
+}
+
+#[test]
+fn an_environment_that_is_not_known_has_nothing_to_repair() {
+    run([async {
+        let case = Case::new("dev", "no environment");
+        let refused = GROUND.world.begin_repair(&case.job, &case.on, &Asked::Look).await.unwrap_err();
+        assert_eq!(refused.name, "NotFound", "{refused:?}");
+        assert!(GROUND.world.row(&case.on, "META").await.is_none());
+    }]);
 }
 
 // ---- Change sets ------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::SeenStack;
 use slipway_domain::deployment::{Deployment, Operation, Target};
-use slipway_domain::names::StackName;
+use slipway_domain::names::{RolledBackName, StackName};
 use slipway_domain::release::ParameterValue;
+use slipway_domain::repair::{self, LastRollback};
 use slipway_domain::session_policy::{DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, role_arn, session_policy};
 use slipway_domain::stack_status::StackStatus;
 use slipway_domain::stages::OnFailure;
@@ -301,11 +302,41 @@ impl Stack {
         request.send().await.map(drop).map_err(|error| sort("cloudformation:DeleteStack", &error))
     }
 
+    /// Lets the failed rollback of the stack `id` go on, without the resources `skip`.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn continue_rollback(&self, id: &str, skip: &[RolledBackName], token: &str) -> Result<(), AwsError> {
+        let skip = (!skip.is_empty()).then(|| skip.iter().map(ToString::to_string).collect());
+        let request = self.client.continue_update_rollback().stack_name(id).role_arn(self.deployment_role());
+        let sent = request.set_resources_to_skip(skip).client_request_token(token).send().await;
+        sent.map(drop).map_err(|error| sort("cloudformation:ContinueUpdateRollback", &error))
+    }
+
+    /// What the last rollback of the stack `id`, which may be a nested one, told; at most ten thousand events.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn last_rollback(&self, id: &str, nested: bool) -> Result<LastRollback, AwsError> {
+        let mut events = self.events_until(id, |event| repair::begins_rollback(event, id)).await?;
+        if let Some(begun) = events.iter().position(|event| repair::begins_rollback(event, id)) {
+            events.truncate(begun);
+        }
+        Ok(LastRollback { stack_id: id.to_owned(), nested, events })
+    }
+
     /// The stack's newest events, newest first, back to those older than `since`; at most ten thousand.
     ///
     /// # Errors
     /// [`AwsError`].
     pub async fn events(&self, id: &str, since: Timestamp) -> Result<Vec<StackEvent>, AwsError> {
+        let mut events = self.events_until(id, |event| event.at < since).await?;
+        events.retain(|event| event.at >= since);
+        Ok(events)
+    }
+
+    /// The pages of the stack's events, newest first, up to the one with the first of which `last` is true; at most ten thousand.
+    async fn events_until(&self, id: &str, last: impl Fn(&StackEvent) -> bool) -> Result<Vec<StackEvent>, AwsError> {
         const CALL: &str = "cloudformation:DescribeStackEvents";
         let mut events = Vec::new();
         let mut page = None;
@@ -316,9 +347,9 @@ impl Stack {
                 Err(error) if error.kind == Kind::NotFound => return Ok(events),
                 Err(error) => return Err(error),
             };
-            let before = events.len();
-            events.extend(answer.stack_events().iter().filter_map(event).filter(|event| event.at >= since));
-            let reached = events.len() - before < answer.stack_events().len();
+            let told: Vec<StackEvent> = answer.stack_events().iter().filter_map(event).collect();
+            let reached = told.iter().any(&last);
+            events.extend(told);
             page = answer.next_token().map(str::to_owned);
             if page.is_none() || reached {
                 break;

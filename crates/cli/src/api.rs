@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, MAX_REQUEST_BYTES, On, Request, RollbackRequest, Status, StatusRequest,
-    TeardownRequest, UnlockRequest, Unlocked,
+    Admitted, Ask, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request, RollbackRequest, Status,
+    StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
 };
 
 use crate::aws::remote;
@@ -44,6 +44,11 @@ impl Api {
     /// Asks to launch again what was live before.
     pub(crate) async fn rollback(&self, request: RollbackRequest) -> Result<Admitted, CliError> {
         self.ask_patiently(Ask::Rollback(request)).await
+    }
+
+    /// Asks to repair.
+    pub(crate) async fn repair(&self, request: RepairRequest) -> Result<Admitted, CliError> {
+        self.ask_patiently(Ask::Repair(request)).await
     }
 
     /// Asks who holds an environment, or to take it away from them.

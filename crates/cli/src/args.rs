@@ -64,6 +64,16 @@ Launches the release and the parameters of the deployment before the one that is
 Example:
   slipway rollback --stage prod")]
     Rollback(Rollback),
+    /// Show why a stack's update could not be rolled back and, with --retry or --skip, go on with that
+    #[command(after_help = "\
+A stack that is UPDATE_ROLLBACK_FAILED takes no deployment until its rollback is finished. Without --retry and --skip nothing is
+changed. A resource that is skipped stays as it is now, and CloudFormation counts it as rolled back.
+
+Examples:
+  slipway repair --stage prod
+  slipway repair --stage prod --retry
+  slipway repair --stage prod --skip Queue,slipway-news-prod-Child-1X2Y3Z.Topic")]
+    Repair(Repair),
     /// Show who holds an environment and, with --force, take it away from them
     #[command(after_help = "\
 A deployment gives the environment back by itself, also when it fails or is stopped. Taken away by force, it is told so at its next
@@ -258,6 +268,27 @@ pub(crate) struct Rollback {
     pub(crate) no_follow: bool,
 }
 
+/// `slipway repair`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Repair {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Go on with the rollback, and try each resource again
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Go on without these resources, named as `slipway repair` shows them, and try the others again
+    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "RESOURCE")]
+    pub(crate) skip: Vec<String>,
+    /// The job's name: the same job of the same pipeline joins its own repair (CI_JOB_NAME, default: manual)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Return once the repair is started
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+}
+
 /// `slipway unlock`
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Unlock {
@@ -337,6 +368,16 @@ mod tests {
         assert!(cli.json);
         let Command::Deploy(deploy) = cli.command else { unreachable!() };
         assert_eq!(deploy.parameter_overrides, ["A=1", "B=x y"]);
+    }
+
+    #[test]
+    fn what_to_skip_is_separated_by_commas_or_spaces() {
+        for skip in [&["A,b-C.D"][..], &["A", "b-C.D"]] {
+            let cli = Cli::try_parse_from([&["slipway", "repair", "--skip"], skip].concat()).unwrap();
+            let Command::Repair(repair) = cli.command else { unreachable!() };
+            assert_eq!((repair.skip, repair.retry), (vec!["A".to_owned(), "b-C.D".to_owned()], false));
+        }
+        assert!(Cli::try_parse_from(["slipway", "repair", "--skip"]).is_err());
     }
 
     #[test]

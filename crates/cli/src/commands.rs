@@ -7,12 +7,14 @@ use serde::Serialize;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::Action;
 use slipway_domain::names::Digest;
-use slipway_domain::protocol::{Admitted, DeployRequest, On, RollbackRequest, Status, TeardownRequest, UnlockRequest};
+use slipway_domain::protocol::{
+    Admitted, DeployRequest, On, RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
+};
 
 use crate::Again;
 use crate::api::Api;
 use crate::approve::{self, Decided, Decision};
-use crate::args::{Command, Connection, Decide, Deploy, Follow, Rollback, Teardown, Unlock, Where};
+use crate::args::{Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where};
 use crate::bundle::{self, Bundle};
 use crate::console::Console;
 use crate::dotenv::{self, Facts};
@@ -20,6 +22,7 @@ use crate::error::CliError;
 use crate::execution::{Executions, How, Running};
 use crate::follow::{Followed, Session, follow};
 use crate::http;
+use crate::repair;
 use crate::report::{Ended, Report, print_outputs};
 use crate::settings::{self, Env, Secret, Stop, TokenSource};
 
@@ -29,6 +32,7 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Deploy(flags) => deploy(flags, env, console, again).await,
         Command::Teardown(flags) => teardown(flags, env, console, again).await,
         Command::Rollback(flags) => rollback(flags, env, console, again).await,
+        Command::Repair(flags) => go_on_with_rollback(flags, env, console, again).await,
         Command::Unlock(flags) => unlock(flags, env, console).await,
         Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
@@ -150,6 +154,7 @@ async fn start(
     let what = match admitted.action {
         Action::Deploy => "deployment",
         Action::Teardown => "teardown",
+        Action::Repair => "repair",
     };
     console.line(&match running.how {
         How::Started => format!("Started the {what} of {name}."),
@@ -221,6 +226,27 @@ async fn rollback(flags: &Rollback, env: &Env, console: &Console, again: &Again)
     let stop = settings::stop(&flags.following);
     let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
     finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+}
+
+async fn go_on_with_rollback(flags: &Repair, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+    let on = settings::on(&flags.at, env)?;
+    let asked = settings::repair(flags)?;
+    let session = session(on, &flags.connection, env).await?;
+    let job = settings::job(flags.job.as_ref(), env);
+    let request = RepairRequest { on: session.on.clone(), job: job.clone(), asked: asked.clone() };
+    let admitted = session.api.repair(request).await?;
+    let running = start(&session, console, &admitted, &asked.job(&job), None).await?;
+    let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
+    if flags.no_follow {
+        return Ok(started(&session, console, &running, again));
+    }
+    let report = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
+    let code = finish(&report, Stop::End, console, None)?;
+    if let (Ended::NeedsRepair, Some(found)) = (report.result, &report.found) {
+        let command = command("repair", &session.on, &flags.connection, None);
+        repair::ways_on(found, &command).iter().for_each(|line| console.line(line));
+    }
+    Ok(code)
 }
 
 async fn unlock(flags: &Unlock, env: &Env, console: &Console) -> Result<u8, CliError> {
@@ -351,9 +377,14 @@ async fn decide(
 
 /// The command that follows the same deployment again.
 fn follow_command(on: &On, connection: &Connection, execution: Option<&str>) -> String {
+    command("follow", on, connection, execution)
+}
+
+/// A command on the same environment, asked for in the same way.
+fn command(verb: &str, on: &On, connection: &Connection, execution: Option<&str>) -> String {
     let file = connection.id_token_file.as_ref().map(|path| path.display().to_string());
     let On { application, stage, environment } = on;
-    let mut command = format!("slipway follow --application {application} --stage {stage} --environment {environment}");
+    let mut command = format!("slipway {verb} --application {application} --stage {stage} --environment {environment}");
     for (flag, value) in [
         ("--execution", execution),
         ("--api", connection.api.as_deref()),

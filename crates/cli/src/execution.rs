@@ -73,6 +73,8 @@ fn stands(action: Action, wanted: Option<&Digest>, state: EnvironmentState, rele
     match action {
         Action::Deploy => state == EnvironmentState::Live && wanted.is_some() && wanted == release,
         Action::Teardown => state == EnvironmentState::TornDown,
+        // Done once more, it looks whether there is anything to do.
+        Action::Repair => false,
     }
 }
 
@@ -91,7 +93,7 @@ impl Executions {
     }
 
     /// Starts what was admitted, or joins what an earlier try of the same job started. `wanted` is the release that is to be
-    /// live; nothing in a teardown.
+    /// live; nothing in a teardown or a repair.
     pub(crate) async fn start_or_join(
         &self,
         api: &Api,
@@ -177,6 +179,7 @@ mod tests {
         assert!(!deploy(EnvironmentState::Failed, Some(&one)));
         assert!(stands(Action::Teardown, None, EnvironmentState::TornDown, None));
         assert!(!stands(Action::Teardown, None, EnvironmentState::Live, Some(&one)));
+        assert!(!stands(Action::Repair, None, EnvironmentState::Live, Some(&one)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::api::Api;
 use crate::console::Console;
 use crate::error::CliError;
 use crate::execution::{Execution, Executions};
+use crate::repair;
 use crate::report::{Ended, Report, took};
 use crate::settings::{Pace, Stop};
 
@@ -254,6 +255,8 @@ struct Shown {
     said: usize,
     /// Whom it was said to wait for.
     holder: Option<DeploymentId>,
+    /// Whether what a repair found was said.
+    found: bool,
     summary: bool,
     question: bool,
 }
@@ -264,7 +267,7 @@ impl Shown {
         events.iter().filter(|event| self.events.insert(event.id.clone())).map(event_line).collect()
     }
 
-    /// Whom it waits for, what it did unasked, the change set in one line, and the question to a person with everything it takes to answer it: each once.
+    /// Whom it waits for, what it did unasked, what a repair found, the change set in one line, and the question to a person with everything it takes to answer it: each once.
     fn review(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(holder) = &deployment.waits_for
@@ -275,6 +278,10 @@ impl Shown {
         }
         lines.extend(deployment.said.iter().skip(self.said).cloned());
         self.said = self.said.max(deployment.said.len());
+        if let (Some(found), false) = (&deployment.found, self.found) {
+            self.found = true;
+            lines.extend(repair::lines(found));
+        }
         if let (Some(review), false) = (&deployment.review, self.summary) {
             self.summary = true;
             lines.push(format!("Change set: {}", review.summary()));
@@ -347,6 +354,7 @@ mod tests {
             said: vec![],
             outcome: None,
             stack_status: None,
+            found: None,
             events,
             review: Some(Review::new(vec![change, nested], None)),
             approval_url: link.map(str::to_owned),

@@ -14,6 +14,7 @@ mod execution;
 mod follow;
 mod http;
 mod package;
+mod repair;
 mod report;
 mod samconfig;
 mod settings;

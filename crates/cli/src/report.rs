@@ -8,10 +8,18 @@ use serde::Serialize;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::{Action, Ending, Outcome};
 use slipway_domain::protocol::{On, Status};
+use slipway_domain::repair::Found;
 
 use crate::console::Console;
 use crate::error::{CliError, exit_code_of};
 use crate::execution::Execution;
+
+/// What to do after a repair, and after one that went on without something.
+const AFTER_REPAIR: &str = "Deploy again: what is live is what was live before.";
+const AFTER_SKIPPING: &str = "Look at what was skipped, and make it and the template agree; then deploy again: an update that meets what it does not expect fails.";
+
+const AFTER_FAILED_REPAIR: &str =
+    "Correct the resource that the message names, then repair once more; or go on without it, with --skip.";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,6 +31,12 @@ pub(crate) enum Ended {
     NoChanges,
     /// The environment is gone as asked.
     TornDown,
+    /// The stack is back at what it was before the update that failed.
+    Repaired,
+    /// The stack was only looked at, and its rollback can go on.
+    NeedsRepair,
+    /// The stack needs no repair.
+    NothingToRepair,
     /// It is not as asked.
     Failed,
     /// A person is asked.
@@ -51,6 +65,8 @@ pub(crate) struct Report {
     pub(crate) stack: Option<String>,
     /// The stack's status when it was last looked at.
     pub(crate) stack_status: Option<String>,
+    /// What a repair found.
+    pub(crate) found: Option<Found>,
     /// The release that is live.
     pub(crate) release: Option<String>,
     /// The commit that is live.
@@ -107,6 +123,7 @@ impl Report {
             account: None,
             stack: None,
             stack_status: None,
+            found: None,
             release: None,
             commit: None,
             url: None,
@@ -130,6 +147,7 @@ impl Report {
             report.action = Some(deployment.action);
             report.account = Some(deployment.account.clone());
             report.stack_status.clone_from(&deployment.stack_status);
+            report.found.clone_from(&deployment.found);
             report.approval_url.clone_from(&deployment.approval_url);
             report.approval_until = deployment.approval_until;
         }
@@ -146,16 +164,25 @@ impl Report {
 
     /// A report of a recorded result.
     pub(crate) fn ended(outcome: &Outcome, on: &On, execution: Option<&str>, status: &Status) -> Self {
+        let found = status.deployment.as_ref().and_then(|deployment| deployment.found.as_ref());
         let result = match outcome.ending {
             Ending::Succeeded => Ended::Succeeded,
             Ending::NoChanges => Ended::NoChanges,
             Ending::TornDown => Ended::TornDown,
+            Ending::Repaired => Ended::Repaired,
+            Ending::Looked if found.is_some_and(Found::is_stuck) => Ended::NeedsRepair,
+            Ending::Looked => Ended::NothingToRepair,
             Ending::Failed => Ended::Failed,
         };
         let mut report = Self::of(result, on, execution, status);
         report.error = outcome.error;
         report.message.clone_from(&outcome.message);
-        report.what_to_do = outcome.error.map(ErrorName::what_to_do);
+        report.what_to_do = match (result, found) {
+            (Ended::Repaired, Some(found)) if found.skips() => Some(AFTER_SKIPPING),
+            (Ended::Repaired, _) => Some(AFTER_REPAIR),
+            (Ended::Failed, Some(_)) if outcome.error == Some(ErrorName::StackFailed) => Some(AFTER_FAILED_REPAIR),
+            _ => outcome.error.map(ErrorName::what_to_do),
+        };
         report
     }
 
@@ -187,7 +214,9 @@ impl Report {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.result {
-            Ended::Succeeded | Ended::NoChanges | Ended::TornDown | Ended::AwaitingApproval | Ended::Started => 0,
+            Ended::Succeeded | Ended::NoChanges | Ended::TornDown => 0,
+            Ended::Repaired | Ended::NeedsRepair | Ended::NothingToRepair => 0,
+            Ended::AwaitingApproval | Ended::Started => 0,
             Ended::Failed => exit_code_of(self.error),
         }
     }
@@ -200,6 +229,12 @@ impl Report {
             Ended::Succeeded => format!("Live: {where_to}, after {took}"),
             Ended::NoChanges => format!("No changes: {where_to} is live as asked already"),
             Ended::TornDown => format!("Torn down: {where_to}, after {took}"),
+            Ended::Repaired => format!("Repaired: {where_to}, after {took}: its stack is back at what was live"),
+            Ended::NeedsRepair => format!("Needs repair: {where_to}"),
+            Ended::NothingToRepair => match self.stack_status.as_deref() {
+                Some(status) => format!("Nothing to repair: the stack of {where_to} is {status}"),
+                None => format!("Nothing to repair: {where_to} has no stack"),
+            },
             Ended::AwaitingApproval => format!("Awaiting approval: {where_to}"),
             Ended::Started => format!("Started: {where_to}"),
             Ended::Failed => return self.print_failure(console, &where_to, &took),
@@ -219,11 +254,15 @@ impl Report {
             }
         }
         print_outputs(console, &self.outputs);
+        if let Some(next) = self.what_to_do {
+            console.line(&format!("What to do: {next}"));
+        }
     }
 
     fn print_failure(&self, console: &Console, where_to: &str, took: &str) {
         let what = match self.action {
             Some(Action::Teardown) => "the teardown",
+            Some(Action::Repair) => "the repair",
             Some(Action::Deploy) | None => "the deployment",
         };
         let name = self.error.map(|name| format!(" ({name})")).unwrap_or_default();
@@ -278,7 +317,13 @@ pub(crate) fn took(time: Duration) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
-    use slipway_domain::names::{ApplicationName, EnvironmentName, StageName};
+    use slipway_domain::deployment::DeploymentId;
+    use slipway_domain::environment::EnvironmentState;
+    use slipway_domain::names::{
+        ApplicationName, EnvironmentKey, EnvironmentName, ProjectId, RolledBackName, StageName,
+    };
+    use slipway_domain::protocol::DeploymentStatus;
+    use slipway_domain::repair::{Asked, FailedResource, Treatment};
 
     use super::*;
 
@@ -287,6 +332,40 @@ mod tests {
             application: ApplicationName::new("news").unwrap(),
             stage: StageName::new("dev").unwrap(),
             environment: EnvironmentName::new("review/x").unwrap(),
+        }
+    }
+
+    fn repaired(found: Found) -> Status {
+        let environment = EnvironmentKey {
+            project: ProjectId(101),
+            application: on().application,
+            stage: on().stage,
+            environment: on().environment,
+        };
+        Status {
+            stack_name: environment.stack_name(),
+            environment,
+            state: EnvironmentState::Failed,
+            release: None,
+            commit: None,
+            url: None,
+            outputs: BTreeMap::new(),
+            expires_at: None,
+            deployment: Some(DeploymentStatus {
+                id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),
+                action: Action::Repair,
+                account: "111111111111".into(),
+                started_at: Timestamp::UNIX_EPOCH,
+                waits_for: None,
+                said: vec![],
+                outcome: None,
+                stack_status: found.stack_status.clone(),
+                found: Some(found),
+                events: vec![],
+                review: None,
+                approval_url: None,
+                approval_until: None,
+            }),
         }
     }
 
@@ -306,6 +385,33 @@ mod tests {
         assert_eq!((report.exit_code(), report.message.as_deref()), (1, Some("States.Runtime: no such path")));
         assert_eq!(ended("ABORTED", None, None).message.as_deref(), Some("the execution ended as ABORTED"));
         assert_eq!(ended("SUCCEEDED", None, None).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_repair_says_what_to_do_next() {
+        let resource = |then| FailedResource {
+            name: RolledBackName::new("Queue").unwrap(),
+            resource_type: "AWS::SQS::Queue".into(),
+            reason: None,
+            then,
+        };
+        let report = |ending, error, then| {
+            let found = Found::stuck(&Asked::Look, vec![]);
+            let found = Found { failed: vec![resource(then)], ..found };
+            let outcome = Outcome { ending, error, message: None, ended_at: Timestamp::UNIX_EPOCH };
+            let report = Report::ended(&outcome, &on(), None, &repaired(found));
+            (report.result, report.exit_code(), report.what_to_do)
+        };
+        let again = Some(Treatment::TriedAgain);
+        assert_eq!(report(Ending::Repaired, None, again), (Ended::Repaired, 0, Some(AFTER_REPAIR)));
+        let skipped = report(Ending::Repaired, None, Some(Treatment::Skipped));
+        assert_eq!(skipped, (Ended::Repaired, 0, Some(AFTER_SKIPPING)));
+        let failed = report(Ending::Failed, Some(ErrorName::StackFailed), again);
+        assert_eq!(failed, (Ended::Failed, 1, Some(AFTER_FAILED_REPAIR)));
+        assert_eq!(report(Ending::Looked, None, None), (Ended::NeedsRepair, 0, None));
+        let outcome = Outcome { ending: Ending::Looked, error: None, message: None, ended_at: Timestamp::UNIX_EPOCH };
+        let found = repaired(Found::nothing(Some("UPDATE_COMPLETE")));
+        assert_eq!(Report::ended(&outcome, &on(), None, &found).result, Ended::NothingToRepair);
     }
 
     #[test]

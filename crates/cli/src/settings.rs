@@ -1,17 +1,18 @@
 //! What a command works with: flags over the environment over GitLab's predefined variables over `samconfig.toml`. Pure:
 //! the environment is a map, and the file is a text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use slipway_domain::deployment::Launch;
-use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
+use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, RolledBackName, StageName};
 use slipway_domain::protocol::On;
+use slipway_domain::repair::{Asked, SkipList};
 use slipway_domain::stages::{Capability, Span};
 
-use crate::args::{Connection, Deploy, Following, Until, Where};
+use crate::args::{Connection, Deploy, Following, Repair, Until, Where};
 use crate::error::CliError;
 use crate::samconfig::{self, SamConfig};
 
@@ -133,6 +134,16 @@ fn slug(name: &str) -> Option<String> {
 /// The job's name.
 pub(crate) fn job(flag: Option<&String>, env: &Env) -> String {
     env.or(flag, &["CI_JOB_NAME"]).unwrap_or_else(|| "manual".into())
+}
+
+/// What is asked of a repair: resources to skip say more than to try again.
+pub(crate) fn repair(flags: &Repair) -> Result<Asked, CliError> {
+    if flags.skip.is_empty() {
+        return Ok(if flags.retry { Asked::Retry } else { Asked::Look });
+    }
+    let names: Result<BTreeSet<_>, _> = flags.skip.iter().map(|name| RolledBackName::new(name.trim())).collect();
+    let list = SkipList::try_from(names.map_err(usage)?).map_err(usage)?;
+    Ok(Asked::Skip(list))
 }
 
 /// When to stop following.

@@ -8,8 +8,9 @@ use crate::claims::JobClaims;
 use crate::deployment::{Action, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::names::{Digest, EnvironmentKey};
 use crate::protocol::{
-    DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RollbackRequest, TeardownRequest, UnlockRequest,
+    DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RepairRequest, RollbackRequest, TeardownRequest, UnlockRequest,
 };
+use crate::repair::Asked;
 use crate::stages::{Refusal, Stages, StagesError};
 
 /// How long an admission may be used to start an execution.
@@ -27,8 +28,11 @@ pub struct Admission {
     pub action: Action,
     /// On which environment.
     pub environment: EnvironmentKey,
-    /// What may be launched; nothing in a teardown.
+    /// What may be launched; nothing in a teardown or a repair.
     pub launch: Option<Launch>,
+    /// What a repair may do; nothing in anything else.
+    #[serde(default)]
+    pub repair: Option<Asked>,
     /// By whom; nobody when `sweep` asked.
     pub requester: Option<Requester>,
     /// The job's name: it tells two jobs of one pipeline apart. Not a verified claim, and no right hangs on it.
@@ -142,6 +146,7 @@ fn admission(
         action,
         environment,
         launch,
+        repair: None,
         requester: Some(requester(claims)),
         job: job.to_owned(),
         rollback: false,
@@ -234,6 +239,27 @@ pub fn teardown(
     Ok(admission(claims, Action::Teardown, key(&request.on, claims), None, &request.job, now))
 }
 
+/// Decides whether the job behind `claims` may repair the environment's stack: whoever may deploy there may, and nobody has to
+/// approve it. It only goes back to what was live, and so was approved.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn repair(
+    request: &RepairRequest,
+    claims: &JobClaims,
+    stages: &Stages,
+    now: Timestamp,
+) -> Result<Admission, AdmissionError> {
+    let RepairRequest { on, job, asked } = request;
+    stages.get(&on.stage)?.allows(&on.stage, claims)?;
+    named(job)?;
+    let job = asked.job(job);
+    let admission = admission(claims, Action::Repair, key(on, claims), None, &job, now);
+    // One job may look, and then go on: each is a request of its own.
+    let id = Digest::of_parts(&[admission.id.as_str(), &job]);
+    Ok(Admission { id, repair: Some(asked.clone()), ..admission })
+}
+
 impl Admission {
     /// The admission with which `sweep` tears down an environment that expired at `expired_at`: the same each time that it
     /// looks within an hour, so that a teardown that failed is tried again in the next one.
@@ -245,6 +271,7 @@ impl Admission {
             action: Action::Teardown,
             environment: environment.clone(),
             launch: None,
+            repair: None,
             requester: None,
             job,
             rollback: false,
@@ -253,14 +280,14 @@ impl Admission {
         }
     }
 
-    /// Uses this admission for deployment `id`: the row to write. It may be used again only after what it was used for failed:
-    /// whoever may describe an execution can read the admission's id, and must not be able to do the same thing once more.
+    /// Uses this admission for deployment `id`: the row to write. It may be used again only after what it was used for failed, or only
+    /// looked: whoever may describe an execution can read the admission's id, and must not be able to do the same thing once more.
     ///
     /// # Errors
     /// [`AdmissionError::Used`].
     pub fn use_for(&self, id: &DeploymentId, last: Option<&Outcome>) -> Result<Self, AdmissionError> {
         match &self.used_for {
-            Some(used) if used != id && last.is_none_or(|outcome| outcome.ending != Ending::Failed) => {
+            Some(used) if used != id && last.is_none_or(|outcome| !may_be_repeated(outcome.ending)) => {
                 Err(AdmissionError::Used(used.clone()))
             }
             _ => Ok(Self { used_for: Some(id.clone()), ..self.clone() }),
@@ -274,13 +301,13 @@ impl Admission {
         execution_name(self.action, &self.environment, pipeline, &self.job, attempt)
     }
 
-    /// Whether this admission admits the execution called `name` of the state machine that does `action`, as its try number
+    /// Whether this admission admits the execution called `name` of the state machine called by `action`, as its try number
     /// `attempt`.
     ///
     /// # Errors
     /// [`AdmissionError::OtherAction`], [`AdmissionError::OtherExecution`] and [`AdmissionError::Expired`].
     pub fn admits(&self, action: Action, name: &str, attempt: u32, started: Timestamp) -> Result<(), AdmissionError> {
-        if action != self.action {
+        if action != self.action.machine() {
             return Err(AdmissionError::OtherAction { admitted: self.action.as_str(), asked: action.as_str() });
         }
         if attempt == 0 || attempt > MAX_ATTEMPT || name != self.execution_name(attempt) {
@@ -296,6 +323,14 @@ impl Admission {
     #[must_use]
     pub fn is_same_request(&self, other: &Admission) -> bool {
         Admission { admitted_at: other.admitted_at, used_for: other.used_for.clone(), ..self.clone() } == *other
+    }
+}
+
+/// Whether what ended so may be done again with the same admission: nothing came of it.
+fn may_be_repeated(ending: Ending) -> bool {
+    match ending {
+        Ending::Failed | Ending::Looked => true,
+        Ending::Succeeded | Ending::NoChanges | Ending::TornDown | Ending::Repaired => false,
     }
 }
 
@@ -365,6 +400,27 @@ mod tests {
         assert_eq!(used.use_for(&two, None), Err(AdmissionError::Used(one.clone())));
         assert_eq!(used.use_for(&two, Some(&outcome(Ending::Succeeded))), Err(AdmissionError::Used(one)));
         assert_eq!(used.use_for(&two, Some(&outcome(Ending::Failed))).unwrap().used_for, Some(two));
+    }
+
+    #[test]
+    fn whoever_may_deploy_may_look_and_then_repair() {
+        let stages = Stages::parse(THREE).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let ask = |stage: &str, claims: &JobClaims, asked: Asked| {
+            repair(&RepairRequest { on: on(stage), job: "repair".into(), asked }, claims, &stages, now)
+        };
+        let (look, retry) = (ask("dev", &claims(), Asked::Look).unwrap(), ask("dev", &claims(), Asked::Retry).unwrap());
+        assert_ne!((&look.id, look.execution_name(1)), (&retry.id, retry.execution_name(1)));
+        assert_eq!(look.admits(Action::Deploy, &look.execution_name(1), 1, now), Ok(()), "on the deploy machine");
+        assert!(look.admits(Action::Teardown, &look.execution_name(1), 1, now).is_err());
+        // Looking may be repeated, and repairing only after it failed.
+        let (one, two) = (DeploymentId::from_execution(now, "one"), DeploymentId::from_execution(now, "two"));
+        let outcome = |ending| Outcome { ending, error: None, message: None, ended_at: now };
+        assert!(look.use_for(&one, None).unwrap().use_for(&two, Some(&outcome(Ending::Looked))).is_ok());
+        assert!(retry.use_for(&one, None).unwrap().use_for(&two, Some(&outcome(Ending::Repaired))).is_err());
+        let unprotected = JobClaims { ref_protected: false, ..claims() };
+        let as_a_deployment = deploy(&request("prod"), &unprotected, &stages, now).unwrap_err();
+        assert_eq!(ask("prod", &unprotected, Asked::Look).unwrap_err(), as_a_deployment);
     }
 
     #[test]

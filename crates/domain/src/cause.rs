@@ -29,7 +29,7 @@ pub struct StackEvent {
 }
 
 /// The type of a stack, and of a stack in a stack.
-const STACK: &str = "AWS::CloudFormation::Stack";
+pub(crate) const STACK: &str = "AWS::CloudFormation::Stack";
 
 impl StackEvent {
     fn has_failed(&self) -> bool {
@@ -37,7 +37,7 @@ impl StackEvent {
     }
 
     /// Whether CloudFormation gave this resource up only because another one failed.
-    fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         self.has_failed() && self.reason.as_deref().is_some_and(|reason| reason.contains("cancelled"))
     }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::approval::Approval;
 use crate::deployment::{ChangeSetRef, Deployment, DeploymentRecord};
-use crate::names::{Digest, StackName};
+use crate::names::{Digest, EnvironmentKey, StackName};
 use crate::stack_status::{Entry, StackStatus, UnknownStatus};
 use crate::stages::Span;
 use crate::waiting::next_wait;
@@ -74,26 +74,44 @@ pub fn open(deployment: &Deployment, seen: Option<SeenStack<'_>>, now: Timestamp
     match status.entry(deployment.target.protected) {
         Entry::Create => Ok(Opening::Create),
         Entry::Update => Ok(Opening::Update),
-        Entry::Repair => Err(repair(deployment, status)),
-        Entry::Busy | Entry::Recreate if now.duration_since(deployment.started_at) > deployment.timeout.duration() => {
-            let minutes = now.duration_since(deployment.started_at).as_mins();
-            Err(OpeningError::Busy { stack: deployment.stack_name.clone(), status, minutes })
+        Entry::Repair => Err(needs_person(deployment, status)),
+        Entry::Busy => busy_for_too_long(deployment, status, now).map_or(Ok(Opening::Wait), Err),
+        Entry::Recreate => {
+            let delete = Opening::Delete { stack_id: seen.id.to_owned(), status };
+            busy_for_too_long(deployment, status, now).map_or(Ok(delete), Err)
         }
-        Entry::Busy => Ok(Opening::Wait),
-        Entry::Recreate => Ok(Opening::Delete { stack_id: seen.id.to_owned(), status }),
     }
 }
 
-fn repair(deployment: &Deployment, status: StackStatus) -> OpeningError {
+/// What is wrong at `now` when the stack still is `status`: it has been for as long as `deployment` may wait for it.
+pub(crate) fn busy_for_too_long(deployment: &Deployment, status: StackStatus, now: Timestamp) -> Option<OpeningError> {
+    let waited = now.duration_since(deployment.started_at);
+    let stack = deployment.stack_name.clone();
+    let minutes = waited.as_mins();
+    (waited > deployment.timeout.duration()).then_some(OpeningError::Busy { stack, status, minutes })
+}
+
+/// The stack of `deployment` is a person's to repair.
+pub(crate) fn needs_person(deployment: &Deployment, status: StackStatus) -> OpeningError {
     OpeningError::Repair { stack: deployment.stack_name.clone(), status, advice: advice(deployment, status) }
 }
 
 /// What a person does about a stack that is stuck in `status`: where, and the exact command.
 pub(crate) fn advice(deployment: &Deployment, status: StackStatus) -> String {
-    let Deployment { stack_name: stack, target, .. } = deployment;
-    let (account, region, command) = (&target.account, &target.region, status.repair());
+    let Deployment { stack_name: stack, target, environment, .. } = deployment;
+    let EnvironmentKey { application, stage, environment, .. } = environment;
+    let (account, region) = (&target.account, &target.region);
+    let on = format!("--application {application} --stage {stage} --environment {environment}");
+    if status == StackStatus::UpdateRollbackFailed {
+        return format!(
+            "in account {account}: slipway repair {on} shows what could not be rolled back, and how to go on"
+        );
+    }
+    let command = status.repair();
+    let torn_down = status == StackStatus::DeleteFailed && !target.protected;
+    let again = if torn_down { format!(", or: slipway teardown {on}") } else { String::new() };
     format!(
-        "in account {account}, after a look at its events: aws cloudformation {command} --stack-name {stack} --region {region}"
+        "in account {account}, after a look at its events: aws cloudformation {command} --stack-name {stack} --region {region}{again}"
     )
 }
 
@@ -227,7 +245,32 @@ pub fn executable(
 
 #[cfg(test)]
 mod tests {
-    use super::says_empty;
+    use super::{advice, says_empty};
+    use crate::deployment::Action;
+    use crate::environment::tests::deployment;
+    use crate::stack_status::StackStatus;
+
+    #[test]
+    fn advice_is_the_exact_command() {
+        let advice = |status, protected| advice(&deployment(Action::Deploy, 1, protected), status);
+        let on = "--application news --stage dev --environment review/x";
+        for protected in [true, false] {
+            assert_eq!(
+                advice(StackStatus::UpdateRollbackFailed, protected),
+                format!(
+                    "in account 111111111111: slipway repair {on} shows what could not be rolled back, and how to go on"
+                )
+            );
+        }
+        let stack = deployment(Action::Deploy, 1, false).stack_name;
+        let delete = format!(
+            "in account 111111111111, after a look at its events: aws cloudformation delete-stack --stack-name {stack} --region \
+             eu-central-1"
+        );
+        assert_eq!(advice(StackStatus::DeleteFailed, true), delete);
+        assert_eq!(advice(StackStatus::DeleteFailed, false), format!("{delete}, or: slipway teardown {on}"));
+        assert_eq!(advice(StackStatus::RollbackFailed, true), delete);
+    }
 
     #[test]
     fn only_the_two_sentences_are_empty() {

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::ErrorName;
 use crate::lease::Holder;
 use crate::names::{AccountId, Digest, EnvironmentKey, ParameterName, Region, StackName};
+use crate::repair::{Asked, Found};
 use crate::stages::{ApprovalPolicy, Capability, Span, StackRules};
 
 /// A deployment's id: a UUID of version 7, so that ids sort by time.
@@ -65,6 +66,8 @@ pub enum Operation {
     Execute,
     /// The deletion of a stack.
     Delete,
+    /// The rest of a rollback.
+    Repair,
 }
 
 impl Operation {
@@ -72,6 +75,7 @@ impl Operation {
         match self {
             Operation::Execute => "execute",
             Operation::Delete => "delete",
+            Operation::Repair => "repair",
         }
     }
 }
@@ -97,6 +101,8 @@ pub enum Action {
     Deploy,
     /// Delete the environment.
     Teardown,
+    /// Look at a stack whose update could not be rolled back, or go on with that rollback.
+    Repair,
 }
 
 impl Action {
@@ -106,6 +112,16 @@ impl Action {
         match self {
             Action::Deploy => "deploy",
             Action::Teardown => "teardown",
+            Action::Repair => "repair",
+        }
+    }
+
+    /// The action that the state machine is called by which does this one.
+    #[must_use]
+    pub fn machine(self) -> Action {
+        match self {
+            Action::Deploy | Action::Repair => Action::Deploy,
+            Action::Teardown => Action::Teardown,
         }
     }
 }
@@ -174,9 +190,12 @@ pub struct Deployment {
     pub target: Target,
     /// The environment's stack.
     pub stack_name: StackName,
-    /// What is launched; nothing in a teardown.
+    /// What is launched; nothing in a teardown or a repair.
     pub launch: Option<Launch>,
-    /// Whether that was live before: then it comes first although its pipeline may be an old one.
+    /// What a repair is asked to do; nothing in anything else.
+    #[serde(default)]
+    pub repair: Option<Asked>,
+    /// Whether what is launched was live before: then it comes first although its pipeline may be an old one.
     #[serde(default)]
     pub rollback: bool,
     /// Who has to approve, as the stage said when the deployment began.
@@ -197,6 +216,17 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// How it ended when its state machine came to the end `reached`. A machine knows whether something was done to the stack; that a
+    /// stack is back at what was live makes nothing new live.
+    #[must_use]
+    pub fn ending(&self, reached: Ending) -> Ending {
+        match (self.action, reached) {
+            (Action::Repair, Ending::Succeeded) => Ending::Repaired,
+            (Action::Repair, Ending::NoChanges) => Ending::Looked,
+            (Action::Deploy | Action::Teardown | Action::Repair, reached) => reached,
+        }
+    }
+
     /// How long it may take at the most, with the time that people may decide in.
     #[must_use]
     pub fn longest(&self) -> SignedDuration {
@@ -215,6 +245,10 @@ pub enum Ending {
     NoChanges,
     /// The environment is gone as asked.
     TornDown,
+    /// The stack is back at what it was before the update that failed.
+    Repaired,
+    /// A repair looked at the stack and did nothing: it was only asked to look, or there was nothing to repair.
+    Looked,
     /// It is not as asked; [`Outcome::error`] says why.
     Failed,
 }
@@ -257,6 +291,9 @@ pub struct DeploymentRecord {
     pub events: usize,
     /// The stack's status when it was last looked at.
     pub stack_status: Option<String>,
+    /// What a repair found.
+    #[serde(default)]
+    pub found: Option<Found>,
     /// What it did that nobody asked for, one sentence each.
     #[serde(default)]
     pub said: Vec<String>,
@@ -282,6 +319,7 @@ impl DeploymentRecord {
             operation: None,
             events: 0,
             stack_status: None,
+            found: None,
             said: Vec::new(),
             outcome: None,
             cleaned_up: false,
@@ -310,6 +348,7 @@ impl DeploymentRecord {
             _ if self.outcome.is_some() => "ending".to_owned(),
             Some(OperationMark { what: Operation::Execute, .. }) => format!("executing its change set{stack}"),
             Some(OperationMark { what: Operation::Delete, .. }) => format!("deleting the stack{stack}"),
+            Some(OperationMark { what: Operation::Repair, .. }) => format!("going on with the stack's rollback{stack}"),
             None if self.approval.is_some() => "awaiting or applying a decision".to_owned(),
             None if self.change_set.is_some() => "making its change set".to_owned(),
             None if self.release.is_some() => format!("preparing its change set{stack}"),
@@ -389,5 +428,6 @@ mod tests {
         assert_eq!(DeploymentId::parse(&id.to_string()), Ok(id.clone()));
         assert!(id.change_set_name().len() <= 128);
         assert!(id.request_token(Operation::Execute).len() <= 128);
+        assert_ne!(id.request_token(Operation::Repair), id.request_token(Operation::Execute));
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ErrorName;
 use crate::deployment::{Action, Deployment, DeploymentId, Ending, Outcome, Target};
 use crate::names::{Digest, EnvironmentKey, StackName};
+use crate::repair::Asked;
 
 /// How an environment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct Environment {
     pub pipeline_id: u64,
     /// The last deployment that began.
     pub deployment: Option<DeploymentId>,
+    /// The repair that changes the stack, if one began since.
+    #[serde(default)]
+    pub repair: Option<DeploymentId>,
     /// The deployment that waits for a person.
     pub waiting: Option<Waiting>,
     /// When the last deployment that ended as asked did so.
@@ -104,6 +108,10 @@ pub struct Superseded {
 
 /// A deployment begins on `current`: the row to write. It is the newest, or it is superseded.
 ///
+/// A repair is neither. It launches nothing, so that an old pipeline's job may do it, and nothing is older than it: it changes
+/// neither the newest pipeline nor the last deployment, and takes nobody's question to people away. What waits for an answer keeps its
+/// change set, and CloudFormation, which marks that as obsolete once the stack changes, has the last word.
+///
 /// # Errors
 /// [`Superseded`].
 pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<Environment, Superseded> {
@@ -116,6 +124,7 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
             state: EnvironmentState::New,
             pipeline_id: 0,
             deployment: None,
+            repair: None,
             waiting: None,
             ended: None,
             live: None,
@@ -132,8 +141,16 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
     if deployment.action == Action::Deploy && !deployment.rollback {
         environment.pipeline_id = deployment.requester.as_ref().map_or(environment.pipeline_id, |r| r.pipeline_id);
     }
-    environment.target = deployment.target.clone();
-    environment.deployment = Some(deployment.id.clone());
+    match (deployment.action, &deployment.repair) {
+        (Action::Deploy | Action::Teardown, _) => {
+            environment.target = deployment.target.clone();
+            environment.deployment = Some(deployment.id.clone());
+            environment.repair = None;
+        }
+        (Action::Repair, Some(Asked::Retry | Asked::Skip(_))) => environment.repair = Some(deployment.id.clone()),
+        // Who only looks is no news.
+        (Action::Repair, Some(Asked::Look) | None) => {}
+    }
     Ok(environment)
 }
 
@@ -183,7 +200,7 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         environment.waiting = None;
     }
     let last = environment.deployment.as_ref() == Some(&deployment.id);
-    if outcome.ending != Ending::Failed {
+    if !matches!(outcome.ending, Ending::Failed | Ending::Repaired | Ending::Looked) {
         if environment.ended.is_some_and(|ended| ended > outcome.ended_at) {
             // Told late: what ended since counts. One at a time is at work, but not in the order in which they began.
             return environment;
@@ -219,6 +236,8 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             environment.outputs = BTreeMap::new();
             environment.expires_at = None;
         }
+        // What is live is what was live before, and the last deployment is the last deployment.
+        Ending::Repaired | Ending::Looked => {}
         Ending::Failed => {
             if last && outcome.error != Some(ErrorName::Superseded) {
                 environment.state = EnvironmentState::Failed;
@@ -263,6 +282,13 @@ pub enum Due {
 }
 
 impl Environment {
+    /// What is shown of it: what waits for a person, else what began last.
+    #[must_use]
+    pub fn last(&self) -> Option<&DeploymentId> {
+        let waiting = self.waiting.as_ref().map(|waiting| &waiting.deployment);
+        waiting.or(self.repair.as_ref()).or(self.deployment.as_ref())
+    }
+
     /// Whether there may be a stack: not once it was torn down, or when its first deployment never came that far.
     #[must_use]
     pub fn is_somewhere(&self) -> bool {
@@ -297,14 +323,15 @@ impl Environment {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::deployment::{Launch, Requester};
     use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
     use crate::stages::Span;
     use jiff::SignedDuration;
 
-    fn deployment(action: Action, pipeline_id: u64, protected: bool) -> Deployment {
+    /// A deployment of a pipeline; a repair tries everything again.
+    pub(crate) fn deployment(action: Action, pipeline_id: u64, protected: bool) -> Deployment {
         let environment = EnvironmentKey {
             project: ProjectId(42),
             application: ApplicationName::new("news").unwrap(),
@@ -332,6 +359,7 @@ mod tests {
                 capabilities: vec![],
                 expires_in: (!protected).then(|| Span::days(7)),
             }),
+            repair: (action == Action::Repair).then_some(Asked::Retry),
             approval: None,
             timeout: Span::days(1),
             stack_rules: crate::stages::StackRules::default(),
@@ -416,6 +444,39 @@ mod tests {
         assert!(resume(Some(&begun), &rollback).is_ok());
         let since = begin(Some(&begun), &deployment(Action::Deploy, 30, false)).unwrap();
         assert!(resume(Some(&since), &rollback).is_err());
+    }
+
+    #[test]
+    fn a_repair_of_any_pipeline_takes_nothing_from_anybody() {
+        let first = deployment(Action::Deploy, 10, false);
+        let live = settle(begin(None, &first).unwrap(), &first, &outcome(Ending::Succeeded), &Shown::default());
+        let newer = deployment(Action::Deploy, 12, false);
+        let failed = settle(begin(Some(&live), &newer).unwrap(), &newer, &outcome(Ending::Failed), &Shown::default());
+        let mut repair = deployment(Action::Repair, 9, false);
+        repair.id = DeploymentId::from_execution(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(20), "repair");
+        let begun = begin(Some(&failed), &repair).unwrap();
+        assert_eq!(begun.last(), Some(&repair.id));
+        assert_eq!(Environment { repair: None, ..begun.clone() }, failed);
+        assert!(resume(Some(&begun), &repair).is_ok());
+        for ending in [Ending::Repaired, Ending::Looked, Ending::Failed] {
+            assert_eq!(settle(begun.clone(), &repair, &outcome(ending), &Shown::default()), begun, "{ending:?}");
+        }
+        // A rollback that began before still is the last that was asked for, and a question is still shown.
+        let mut rollback = deployment(Action::Deploy, 10, false);
+        rollback.rollback = true;
+        rollback.id = DeploymentId::from_execution(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(15), "rollback");
+        let mut waits = begin(Some(&failed), &rollback).unwrap();
+        let approval = Digest::of(b"question");
+        let until = Timestamp::UNIX_EPOCH;
+        waits.waiting = Some(Waiting { deployment: rollback.id.clone(), pipeline_id: 10, approval, until });
+        let waits = begin(Some(&waits), &repair).unwrap();
+        assert_eq!(waits.last(), Some(&rollback.id));
+        assert!(resume(Some(&waits), &rollback).is_ok());
+        // Who only looks is not shown, and what begins afterwards is.
+        repair.repair = Some(Asked::Look);
+        assert_eq!(begin(Some(&failed), &repair).unwrap(), failed);
+        let next = deployment(Action::Deploy, 30, false);
+        assert_eq!(begin(Some(&begun), &next).unwrap().last(), Some(&next.id));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod names;
 pub mod protocol;
 pub mod release;
+pub mod repair;
 pub mod review;
 pub mod session_policy;
 pub mod stack_change;

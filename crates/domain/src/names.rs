@@ -138,6 +138,19 @@ name!(
     |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric())
 );
 
+name!(
+    /// A resource whose rollback failed, as ContinueUpdateRollback takes it: its logical id or, in a nested stack, that stack's name,
+    /// a dot and the logical id
+    /// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html>).
+    RolledBackName, "resource", "a logical id, or the name of a nested stack, a dot and a logical id: letters and digits, at most 255",
+    |t| {
+        let (stack, id) = t.split_once('.').map_or((None, t), |(stack, id)| (Some(stack), id));
+        (1..=255).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric())
+            && stack.is_none_or(|stack| StackName::new(stack).is_ok())
+    }
+);
+
 impl Digest {
     /// The SHA-256 of `bytes`.
     #[must_use]

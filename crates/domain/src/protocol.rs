@@ -11,6 +11,7 @@ use crate::deployment::{Action, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
 use crate::lease::Holder;
 use crate::names::{ApplicationName, Digest, EnvironmentKey, EnvironmentName, StackName, StageName};
+use crate::repair::{Asked, Found};
 use crate::review::Review;
 
 /// The most bytes that a request may have.
@@ -42,6 +43,8 @@ pub enum Ask {
     Teardown(TeardownRequest),
     /// To launch again what was live before: answered by [`Admitted`].
     Rollback(RollbackRequest),
+    /// To look at a stack whose update could not be rolled back, or to go on with that: answered by [`Admitted`].
+    Repair(RepairRequest),
     /// To take an environment's lease away from whoever holds it: answered by [`Unlocked`].
     Unlock(UnlockRequest),
     /// How an environment, or one deployment on it, stands: answered by [`Status`].
@@ -92,6 +95,18 @@ pub struct RollbackRequest {
     pub on: On,
     /// The job's name.
     pub job: String,
+}
+
+/// Asks to repair.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepairRequest {
+    /// Which environment's stack.
+    pub on: On,
+    /// The job's name.
+    pub job: String,
+    /// What is to be done.
+    pub asked: Asked,
 }
 
 /// Asks to take a lease away.
@@ -213,6 +228,9 @@ pub struct DeploymentStatus {
     pub outcome: Option<Outcome>,
     /// The stack's status when it was last looked at.
     pub stack_status: Option<String>,
+    /// What a repair found.
+    #[serde(default)]
+    pub found: Option<Found>,
     /// Stack events of this deployment, oldest first.
     pub events: Vec<StackEvent>,
     /// What its change set would do.

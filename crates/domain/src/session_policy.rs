@@ -40,6 +40,8 @@ pub enum Purpose<'a> {
     Discard,
     /// Delete the stack.
     Delete,
+    /// Look why an update could not be rolled back, and go on with that.
+    Repair,
 }
 
 /// The partition of a region (<https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>).
@@ -106,6 +108,10 @@ pub fn session_policy(purpose: Purpose<'_>, target: &Target, stack: &StackName) 
                 statements.push(pass);
             }
         }
+        Purpose::Repair => {
+            actions.push("cloudformation:ContinueUpdateRollback");
+            statements.push(pass);
+        }
     }
     statements.insert(0, json!({"Effect": "Allow", "Action": actions, "Resource": stacks}));
     json!({"Version": "2012-10-17", "Statement": statements}).to_string()
@@ -142,10 +148,31 @@ mod tests {
             Purpose::Protect,
             Purpose::Discard,
             Purpose::Delete,
+            Purpose::Repair,
         ] {
             let policy = session_policy(purpose, &target(false), &key.stack_name());
             assert!(policy.len() <= MAX_SESSION_POLICY_CHARS, "{} characters", policy.len());
         }
+    }
+
+    #[test]
+    fn a_repair_may_go_on_with_a_rollback_and_nothing_else() {
+        let policy = session_policy(Purpose::Repair, &target(true), &StackName::new("slipway-x").unwrap());
+        let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+        let arn = "arn:aws-us-gov:cloudformation:us-gov-west-1:123456789012:stack/slipway-x";
+        let expected = json!([
+            {
+                "Effect": "Allow",
+                "Action": ["cloudformation:Describe*", "cloudformation:ContinueUpdateRollback"],
+                "Resource": [format!("{arn}/*"), format!("{arn}-*/*")],
+            },
+            {
+                "Effect": "Allow",
+                "Action": "iam:PassRole",
+                "Resource": "arn:aws-us-gov:iam::123456789012:role/slipway/SharedDeploymentRole",
+            },
+        ]);
+        assert_eq!(policy.get("Statement"), Some(&expected));
     }
 
     #[test]
@@ -159,6 +186,7 @@ mod tests {
             Purpose::Protect,
             Purpose::Discard,
             Purpose::Delete,
+            Purpose::Repair,
         ] {
             assert!(!session_policy(purpose, &target(true), &stack).contains("DeleteStack"), "{purpose:?}");
         }

@@ -1,4 +1,4 @@
-//! Where the execution of a change set, or a deletion, stands: what one look at the stack says.
+//! Where the execution of a change set, a deletion, or a rollback that goes on, stands: what one look at the stack says.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -90,13 +90,14 @@ pub fn look(
     let Some(status) = status else {
         return match mark.what {
             Operation::Delete => Ok(Standing::Done),
-            Operation::Execute => Err(StackError::Gone(stack())),
+            Operation::Execute | Operation::Repair => Err(StackError::Gone(stack())),
         };
     };
     let status = StackStatus::parse(status)?;
     let progress = match mark.what {
         Operation::Execute => status.deploying(),
         Operation::Delete => status.deleting(),
+        Operation::Repair => status.repairing(),
     };
     // The status may still be the one of before: it is ours only once an event of our call tells it.
     let ours = told(events, &mark.stack_id) == Some(status.as_str());

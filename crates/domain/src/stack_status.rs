@@ -1,4 +1,4 @@
-//! What each CloudFormation stack status means to a deployment, a teardown and a wait.
+//! What each CloudFormation stack status means to a deployment, a teardown, a repair and a wait.
 //!
 //! The statuses and which operations they admit:
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>.
@@ -39,7 +39,7 @@ pub enum Progress {
 }
 
 macro_rules! statuses {
-    ($($name:ident, $text:literal, $entry:ident, $deploy:ident, $delete:ident;)*) => {
+    ($($name:ident, $text:literal, $entry:ident, $deploy:ident, $delete:ident, $repair:ident;)*) => {
         /// A stack's status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum StackStatus {
@@ -90,36 +90,45 @@ macro_rules! statuses {
                     $(StackStatus::$name => Progress::$delete,)*
                 }
             }
+
+            /// Where a rollback that goes on stands.
+            #[must_use]
+            pub fn repairing(self) -> Progress {
+                match self {
+                    $(StackStatus::$name => Progress::$repair,)*
+                }
+            }
         }
     };
 }
 
-// One row a status: what a new deployment does, where an executed change set stands, where a deletion stands.
+// One row a status: what a new deployment does, where an executed change set stands, where a deletion stands, where a
+// rollback that goes on stands.
 // A cleanup still belongs to the update: outputs and the old resources settle only when it ends.
 statuses! {
-    CreateInProgress, "CREATE_IN_PROGRESS", Busy, Running, Failed;
-    CreateFailed, "CREATE_FAILED", Recreate, Failed, Failed;
-    CreateComplete, "CREATE_COMPLETE", Update, Succeeded, Failed;
-    RollbackInProgress, "ROLLBACK_IN_PROGRESS", Busy, Running, Failed;
-    RollbackFailed, "ROLLBACK_FAILED", Recreate, Failed, Failed;
-    RollbackComplete, "ROLLBACK_COMPLETE", Recreate, Failed, Failed;
-    DeleteInProgress, "DELETE_IN_PROGRESS", Busy, Running, Running;
-    DeleteFailed, "DELETE_FAILED", Repair, Failed, Failed;
-    DeleteComplete, "DELETE_COMPLETE", Create, Failed, Succeeded;
-    UpdateInProgress, "UPDATE_IN_PROGRESS", Busy, Running, Failed;
-    UpdateCompleteCleanupInProgress, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Busy, Running, Failed;
-    UpdateComplete, "UPDATE_COMPLETE", Update, Succeeded, Failed;
-    UpdateFailed, "UPDATE_FAILED", Update, Failed, Failed;
-    UpdateRollbackInProgress, "UPDATE_ROLLBACK_IN_PROGRESS", Busy, Running, Failed;
-    UpdateRollbackFailed, "UPDATE_ROLLBACK_FAILED", Repair, Failed, Failed;
-    UpdateRollbackCompleteCleanupInProgress, "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", Busy, Running, Failed;
-    UpdateRollbackComplete, "UPDATE_ROLLBACK_COMPLETE", Update, Failed, Failed;
-    ReviewInProgress, "REVIEW_IN_PROGRESS", Create, Running, Failed;
-    ImportInProgress, "IMPORT_IN_PROGRESS", Busy, Running, Failed;
-    ImportComplete, "IMPORT_COMPLETE", Update, Failed, Failed;
-    ImportRollbackInProgress, "IMPORT_ROLLBACK_IN_PROGRESS", Busy, Running, Failed;
-    ImportRollbackFailed, "IMPORT_ROLLBACK_FAILED", Repair, Failed, Failed;
-    ImportRollbackComplete, "IMPORT_ROLLBACK_COMPLETE", Update, Failed, Failed;
+    CreateInProgress, "CREATE_IN_PROGRESS", Busy, Running, Failed, Failed;
+    CreateFailed, "CREATE_FAILED", Recreate, Failed, Failed, Failed;
+    CreateComplete, "CREATE_COMPLETE", Update, Succeeded, Failed, Failed;
+    RollbackInProgress, "ROLLBACK_IN_PROGRESS", Busy, Running, Failed, Failed;
+    RollbackFailed, "ROLLBACK_FAILED", Recreate, Failed, Failed, Failed;
+    RollbackComplete, "ROLLBACK_COMPLETE", Recreate, Failed, Failed, Failed;
+    DeleteInProgress, "DELETE_IN_PROGRESS", Busy, Running, Running, Failed;
+    DeleteFailed, "DELETE_FAILED", Repair, Failed, Failed, Failed;
+    DeleteComplete, "DELETE_COMPLETE", Create, Failed, Succeeded, Failed;
+    UpdateInProgress, "UPDATE_IN_PROGRESS", Busy, Running, Failed, Failed;
+    UpdateCompleteCleanupInProgress, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Busy, Running, Failed, Failed;
+    UpdateComplete, "UPDATE_COMPLETE", Update, Succeeded, Failed, Failed;
+    UpdateFailed, "UPDATE_FAILED", Update, Failed, Failed, Failed;
+    UpdateRollbackInProgress, "UPDATE_ROLLBACK_IN_PROGRESS", Busy, Running, Failed, Running;
+    UpdateRollbackFailed, "UPDATE_ROLLBACK_FAILED", Repair, Failed, Failed, Failed;
+    UpdateRollbackCompleteCleanupInProgress, "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", Busy, Running, Failed, Running;
+    UpdateRollbackComplete, "UPDATE_ROLLBACK_COMPLETE", Update, Failed, Failed, Succeeded;
+    ReviewInProgress, "REVIEW_IN_PROGRESS", Create, Running, Failed, Failed;
+    ImportInProgress, "IMPORT_IN_PROGRESS", Busy, Running, Failed, Failed;
+    ImportComplete, "IMPORT_COMPLETE", Update, Failed, Failed, Failed;
+    ImportRollbackInProgress, "IMPORT_ROLLBACK_IN_PROGRESS", Busy, Running, Failed, Failed;
+    ImportRollbackFailed, "IMPORT_ROLLBACK_FAILED", Repair, Failed, Failed, Failed;
+    ImportRollbackComplete, "IMPORT_ROLLBACK_COMPLETE", Update, Failed, Failed, Failed;
 }
 
 impl StackStatus {
@@ -137,12 +146,11 @@ impl StackStatus {
     }
 
     /// The subcommand of `aws cloudformation` that leads out of it, for a person who has looked at the stack's events; where
-    /// none does, the one that shows those.
+    /// none does, the one that shows those. A failed rollback goes on with `slipway repair`.
     #[must_use]
     pub fn repair(self) -> &'static str {
         match self.entry_when_ephemeral() {
             Entry::Recreate => "delete-stack",
-            Entry::Repair if self == StackStatus::UpdateRollbackFailed => "continue-update-rollback",
             Entry::Repair if self == StackStatus::DeleteFailed => "delete-stack",
             Entry::Repair | Entry::Create | Entry::Update | Entry::Busy => "describe-stack-events",
         }
@@ -190,5 +198,8 @@ mod tests {
         let deleted: Vec<_> =
             StackStatus::ALL.iter().filter(|s| s.deleting() == Progress::Succeeded).map(|s| s.as_str()).collect();
         assert_eq!(deleted, ["DELETE_COMPLETE"]);
+        let repaired: Vec<_> =
+            StackStatus::ALL.iter().filter(|s| s.repairing() == Progress::Succeeded).map(|s| s.as_str()).collect();
+        assert_eq!(repaired, ["UPDATE_ROLLBACK_COMPLETE"]);
     }
 }

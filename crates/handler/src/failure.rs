@@ -11,6 +11,7 @@ use slipway_domain::change_set::{MakingError, NotExecutable, OpeningError};
 use slipway_domain::environment::Superseded;
 use slipway_domain::lease;
 use slipway_domain::release::ParametersError;
+use slipway_domain::repair::NotAmong;
 use slipway_domain::stack_change::StackError;
 use slipway_domain::stack_status::UnknownStatus;
 use slipway_domain::stages::{Refusal, StagesError};
@@ -65,7 +66,11 @@ impl From<AwsError> for Failure {
             Kind::Refused | Kind::NotFound | Kind::Conflict if error.call == "cloudformation:ExecuteChangeSet" => {
                 ErrorName::ChangeSetStale
             }
-            Kind::Refused if error.call == "cloudformation:DeleteStack" => ErrorName::StackNeedsRepair,
+            Kind::Refused
+                if ["cloudformation:DeleteStack", "cloudformation:ContinueUpdateRollback"].contains(&error.call) =>
+            {
+                ErrorName::StackNeedsRepair
+            }
             Kind::Denied | Kind::NotFound | Kind::Conflict | Kind::Refused => ErrorName::Internal,
         };
         Self::new(name, error.to_string())
@@ -215,6 +220,7 @@ always! {
     Superseded => Superseded;
     lease::Lost => LeaseHeld;
     ParametersError => ParameterInvalid;
+    NotAmong => InvalidRequest;
     UnknownStatus => StackNeedsRepair;
 }
 

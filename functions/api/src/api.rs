@@ -15,8 +15,8 @@ use slipway_domain::deployment::DeploymentRecord;
 use slipway_domain::lease::Holder;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, Request, RollbackRequest,
-    Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
+    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
@@ -65,6 +65,7 @@ impl Api {
             Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(Answer::Admitted),
             Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(Answer::Admitted),
             Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(Answer::Admitted),
+            Ask::Repair(repair) => self.repair(&repair, &claims, now).await.map(Answer::Admitted),
             Ask::Unlock(unlock) => {
                 self.unlock(&unlock, &claims, now).await.map(|unlocked| Answer::Unlocked(Box::new(unlocked)))
             }
@@ -133,6 +134,17 @@ impl Api {
         Ok(admitted(admission, claims, &self.deploy_machine, None))
     }
 
+    async fn repair(&self, request: &RepairRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let admission = admission::repair(request, claims, &stages, now)?;
+        let key = &admission.environment;
+        if self.store.environment(key).await?.is_none() {
+            return Err(Failure::new(ErrorName::NotFound, format!("there is no environment {key}")));
+        }
+        let admission = self.store.admit(&admission).await?;
+        Ok(admitted(admission, claims, &self.deploy_machine, None))
+    }
+
     async fn unlock(&self, request: &UnlockRequest, claims: &JobClaims, now: Timestamp) -> Result<Unlocked, Failure> {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let by = admission::unlock(request, claims, &stages)?;
@@ -157,7 +169,7 @@ impl Api {
         let not_found = |what: String| Failure::new(ErrorName::NotFound, what);
         let environment =
             self.store.environment(&key).await?.ok_or_else(|| not_found(format!("there is no environment {key}")))?;
-        let deployment = match request.deployment.as_ref().or(environment.deployment.as_ref()) {
+        let deployment = match request.deployment.as_ref().or(environment.last()) {
             None => None,
             Some(id) => {
                 let record = self.store.deployment(&key, id).await?;
@@ -213,6 +225,7 @@ impl Api {
             said: record.said,
             outcome: record.outcome,
             stack_status: record.stack_status,
+            found: record.found,
             events: events.unwrap_or_default(),
             review,
             approval_url,

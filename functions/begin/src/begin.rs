@@ -58,6 +58,8 @@ pub(crate) struct Output {
     approval: bool,
     /// Whether its stack is protected once it is live.
     protected: bool,
+    /// Whether it repairs the stack, and launches nothing.
+    repair: bool,
     /// How many seconds to wait before asking for the lease again; 0 when it is taken.
     wait: u32,
 }
@@ -96,16 +98,16 @@ impl Begin {
         })?;
         admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
         let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
-        let Admission { id: admission, action, environment, launch, requester, rollback, .. } =
+        let Admission { id: admission, action, environment, launch, repair, requester, rollback, .. } =
             self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;
         let mut target =
             Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected };
         if let Some(known) = self.store.environment(&environment).await?.filter(|known| known.is_somewhere()) {
-            // What lives in another account, because the stage was moved since, is torn down there first.
+            // What lives in another account, because the stage was moved since, is torn down, and so repaired, there first.
             match action {
-                Action::Teardown => {
+                Action::Teardown | Action::Repair => {
                     target = Target { protected: stage.protected || known.target.protected, ..known.target }
                 }
                 Action::Deploy if known.target.account == target.account => {}
@@ -119,8 +121,10 @@ impl Begin {
             target,
             environment,
             launch,
+            repair,
             rollback,
-            approval: stage.approval.clone(),
+            // A repair goes back to what was live, and so was approved.
+            approval: stage.approval.clone().filter(|_| action != Action::Repair),
             timeout: stage.timeout,
             stack_rules: stage.stack.clone(),
             requester,
@@ -130,8 +134,12 @@ impl Begin {
         })
     }
 
-    /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more.
+    /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more. A repair wants nothing
+    /// else in its place.
     async fn supersede_waiting(&self, environment: &Environment, by: &Deployment) -> Result<(), Failure> {
+        if by.action == Action::Repair {
+            return Ok(());
+        }
         let Some(waiting) = environment.waiting.as_ref().filter(|waiting| waiting.deployment != by.id) else {
             return Ok(());
         };
@@ -158,7 +166,8 @@ impl Begin {
     async fn lease(&self, deployment: &Deployment, now: Timestamp) -> Result<Output, Failure> {
         let Deployment { environment: key, id, .. } = deployment;
         let reference = |fence| DeploymentRef { environment: key.clone(), id: id.clone(), fence };
-        let (approval, protected) = (deployment.approval.is_some(), deployment.target.protected);
+        let repair = deployment.action == Action::Repair;
+        let (approval, protected) = (deployment.approval.is_some(), deployment.target.protected && !repair);
         let mut taking = self.store.take_lease(key, id, None, now).await?;
         let mut holder = None;
         if let Taking::Held { owner, .. } = &taking {
@@ -182,7 +191,9 @@ impl Begin {
             return Err(Failure::new(ErrorName::Stopped, "the deployment ended while it began"));
         }
         match taking {
-            Taking::Ours(lease) => Ok(Output { deployment: reference(lease.fence), approval, protected, wait: 0 }),
+            Taking::Ours(lease) => {
+                Ok(Output { deployment: reference(lease.fence), approval, protected, repair, wait: 0 })
+            }
             Taking::Held { owner, until } => {
                 // Who waits for longer than a deployment may take waits for something that does not end.
                 let waited = now.duration_since(deployment.started_at);
@@ -196,6 +207,7 @@ impl Begin {
                     deployment: reference(0),
                     approval,
                     protected,
+                    repair,
                     wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None),
                 })
             }

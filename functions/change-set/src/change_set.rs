@@ -1,4 +1,4 @@
-//! The three things that are done with a change set.
+//! What is done with a change set.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, NewChangeSet, StackDescription, Targets};
 use slipway_domain::ErrorName;
-use slipway_domain::change_set::{self, Opening};
+use slipway_domain::change_set;
 use slipway_domain::deployment::{
     ChangeSetRef, Deployment, DeploymentRecord, DeploymentRef, Launch, Operation, OperationMark,
 };
@@ -38,6 +38,7 @@ enum What {
     Execute,
     Protect,
     Discard,
+    Repair,
 }
 
 /// What came of it.
@@ -54,6 +55,10 @@ pub(crate) enum State {
     Protected,
     /// It is gone.
     Discarded,
+    /// CloudFormation goes on with the stack's rollback.
+    Repairing,
+    /// The stack was looked at, and nothing is done.
+    Looked,
 }
 
 impl ChangeSet {
@@ -65,6 +70,7 @@ impl ChangeSet {
             What::Execute => self.execute(deployment, &record, now).await,
             What::Protect => self.protect(&record).await,
             What::Discard => self.discard(&record).await,
+            What::Repair => self.repair(deployment, &record, now).await,
         }
     }
 
@@ -83,10 +89,10 @@ impl ChangeSet {
         let stack = self.targets.stack(deployment, purpose).await?;
         let described = stack.describe(None).await?;
         let creates_stack = match change_set::open(deployment, described.as_ref().map(StackDescription::seen), now)? {
-            Opening::Create => true,
-            Opening::Update => false,
-            Opening::Wait => return Ok(busy(deployment, now)),
-            Opening::Delete { stack_id, status } => {
+            change_set::Opening::Create => true,
+            change_set::Opening::Update => false,
+            change_set::Opening::Wait => return Ok(busy(deployment, now)),
+            change_set::Opening::Delete { stack_id, status } => {
                 // Said before it is done: whoever looks later finds why the stack is another one.
                 let said = format!("The stack is {status}: its first create failed, so it is deleted and made anew.");
                 slipway_handler::note(&self.store, record, |record| record.say(&said)).await?;
@@ -181,7 +187,10 @@ impl ChangeSet {
 }
 
 fn launch(deployment: &Deployment) -> Result<&Launch, Failure> {
-    deployment.launch.as_ref().ok_or_else(|| Failure::new(ErrorName::Internal, "a teardown has no change set"))
+    deployment
+        .launch
+        .as_ref()
+        .ok_or_else(|| Failure::new(ErrorName::Internal, "a teardown or a repair has no change set"))
 }
 
 fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
@@ -189,6 +198,6 @@ fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
 }
 
 /// Something else is going on with the stack.
-fn busy(deployment: &Deployment, now: Timestamp) -> Polled<State> {
+pub(crate) fn busy(deployment: &Deployment, now: Timestamp) -> Polled<State> {
     Polled { state: State::Busy, wait: change_set::wait_for_idle(deployment, now) }
 }

@@ -1,6 +1,7 @@
 //! `change-set`: makes, executes and discards a deployment's change set.
 
 mod change_set;
+mod repair;
 
 use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;

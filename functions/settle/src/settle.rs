@@ -121,7 +121,7 @@ impl Settle {
         };
         let (error, message) = failed.unzip();
         let ending = match input.end {
-            End::Done(ending) => ending,
+            End::Done(ending) => record.deployment.ending(ending),
             End::Failed(_) => Ending::Failed,
         };
         let outcome = Outcome { ending, error, message, ended_at: now };

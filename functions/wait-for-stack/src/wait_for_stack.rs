@@ -1,5 +1,7 @@
 //! One look. The state machine waits between two of them for as long as this one says.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_aws::bucket::Bucket;
@@ -121,13 +123,14 @@ impl WaitForStack {
         }
         let expected = match mark.what {
             Operation::Execute => self.store.environment(environment).await?.and_then(|known| known.last_seconds),
-            Operation::Delete => None,
+            Operation::Delete | Operation::Repair => None,
         };
         match stack_change::look(deployment, mark, status, &events, expected, now)? {
             Standing::Running(wait) => Ok(Polled { state: State::Pending, wait }),
             Standing::Done => Ok(Polled { state: State::Done, wait: 0 }),
             Standing::Failed(status) => {
-                let stacks = with_children(stack, StackEvents { path: Vec::new(), events }, &token).await?;
+                let root = StackEvents { path: Vec::new(), events };
+                let stacks = with_children(stack, &mark.stack_id, root, &token).await?;
                 let cause = match root_cause(&stacks) {
                     Some(cause) => Some(self.placed(deployment, cause).await),
                     None => None,
@@ -152,7 +155,9 @@ impl WaitForStack {
 }
 
 /// The events of `root`, and of the nested stacks that failed in it.
-async fn with_children(stack: &Stack, root: StackEvents, token: &str) -> Result<Vec<StackEvents>, Failure> {
+async fn with_children(stack: &Stack, id: &str, root: StackEvents, token: &str) -> Result<Vec<StackEvents>, Failure> {
+    // A stack that failed tells so itself, too: it is not in itself.
+    let mut read = BTreeSet::from([id.to_owned()]);
     let mut stacks = vec![root];
     let mut next = 0;
     while let Some(parent) = stacks.get(next) {
@@ -160,6 +165,9 @@ async fn with_children(stack: &Stack, root: StackEvents, token: &str) -> Result<
         for FailedChild { path, stack_id, since } in parent.failed_children() {
             if stacks.len() == MOST_STACKS {
                 return Ok(stacks);
+            }
+            if !read.insert(stack_id.clone()) {
+                continue;
             }
             let all = stack.events(&stack_id, since).await?;
             let ours = of_operation(&all, token);

@@ -123,7 +123,10 @@ fn act(stacks: &mut Stacks, call: &Call) -> Answer {
                     stack.id()
                 )));
             }
-            let phases = [Phase::of("UPDATE_ROLLBACK_IN_PROGRESS"), Phase::of("UPDATE_ROLLBACK_COMPLETE")];
+            let phases = match stack.going_on.as_slice() {
+                [] => vec![Phase::of("UPDATE_ROLLBACK_IN_PROGRESS"), Phase::of("UPDATE_ROLLBACK_COMPLETE")],
+                phases => phases.to_vec(),
+            };
             stack.begin(call.field("ClientRequestToken"), phases);
             Ok(String::new())
         }
@@ -354,7 +357,8 @@ fn event(stack: &Stack, told: &Told) -> String {
     let Told { id, at, token, event } = told;
     let of_stack = event.resource.is_empty();
     let resource = if of_stack { stack.name.as_str() } else { event.resource.as_str() };
-    let physical = if of_stack { stack.id() } else { format!("physical-{resource}") };
+    let made_up = || if of_stack { stack.id() } else { format!("physical-{resource}") };
+    let physical = event.physical_id.clone().unwrap_or_else(made_up);
     [
         tag("StackId", &stack.id()),
         tag("StackName", &stack.name),

@@ -31,6 +31,8 @@ pub struct Stack {
     pub executing: Vec<Phase>,
     /// What it goes through once it is deleted; by default it is gone after one look.
     pub deleting: Vec<Phase>,
+    /// What it goes through once its rollback goes on; by default it is rolled back after one look.
+    pub going_on: Vec<Phase>,
     /// Where it misbehaves.
     pub faults: Vec<Fault>,
     /// Whether a deletion is refused.
@@ -76,6 +78,8 @@ pub struct Event {
     pub kind: String,
     /// The status that it reached.
     pub status: String,
+    /// The resource's own id, where it matters.
+    pub physical_id: Option<String>,
     /// Why.
     pub reason: Option<String>,
     /// Whose operation it belongs to.
@@ -211,6 +215,7 @@ impl Stack {
             pages: Vec::new(),
             executing: Vec::new(),
             deleting: Vec::new(),
+            going_on: Vec::new(),
             faults: Vec::new(),
             termination_protection: false,
             policy: None,
@@ -231,6 +236,15 @@ impl Stack {
         let event = Event::of_stack(status).of(Whose::Other("an-earlier-operation".to_owned()));
         stack.tell(event, now() - SignedDuration::from_hours(1));
         stack
+    }
+
+    /// With events that it told an hour ago, oldest first.
+    #[must_use]
+    pub fn told(mut self, events: impl IntoIterator<Item = Event>) -> Self {
+        for event in events {
+            self.tell(event, now() - SignedDuration::from_hours(1));
+        }
+        self
     }
 
     /// So many looks see the status that it is found with, and then come these.
@@ -287,6 +301,13 @@ impl Stack {
     #[must_use]
     pub fn deleting(mut self, phases: impl IntoIterator<Item = Phase>) -> Self {
         self.deleting = phases.into_iter().collect();
+        self
+    }
+
+    /// What it goes through once its rollback goes on.
+    #[must_use]
+    pub fn going_on(mut self, phases: impl IntoIterator<Item = Phase>) -> Self {
+        self.going_on = phases.into_iter().collect();
         self
     }
 
@@ -449,13 +470,20 @@ impl Event {
     #[must_use]
     pub fn of_resource(resource: &str, kind: &str, status: &str) -> Self {
         let (resource, kind, status) = (resource.to_owned(), kind.to_owned(), status.to_owned());
-        Self { resource, kind, status, reason: None, whose: Whose::Ours }
+        Self { resource, kind, status, physical_id: None, reason: None, whose: Whose::Ours }
     }
 
     /// With a reason.
     #[must_use]
     pub fn because(mut self, reason: &str) -> Self {
         self.reason = Some(reason.to_owned());
+        self
+    }
+
+    /// Of a resource with that id.
+    #[must_use]
+    pub fn id(mut self, physical_id: &str) -> Self {
+        self.physical_id = Some(physical_id.to_owned());
         self
     }
 

@@ -126,7 +126,8 @@ fn every_step_of_the_state_machines_is_played() {
     let tasks = |asl: &str| -> Vec<String> {
         let machine: serde_json::Value = serde_json::from_str(asl).unwrap();
         let states = machine["States"].as_object().unwrap().iter();
-        states.filter(|(_, state)| state["Type"] == "Task").map(|(name, _)| name.clone()).collect()
+        let tasks = states.filter(|(_, state)| state["Type"] == "Task").map(|(name, _)| name.clone());
+        tasks.filter(|name| name != machines::REPAIR).collect()
     };
     let sorted = |mut names: Vec<String>| {
         names.sort();

@@ -392,6 +392,7 @@ fn green(state: &mut State, record: &DeploymentRecord, outcome: &Outcome) {
             let empty = set.is_some_and(|set| set.made == Made::Empty);
             (!empty).then(|| format!("its change set is {set:?}"))
         }
+        Ending::Repaired | Ending::Looked => Some("nothing here asks for a repair".to_owned()),
         Ending::TornDown => {
             let stack = state.cloudformation.named(deployment.stack_name.as_str());
             let stack = stack.map(|stack| &state.cloudformation.stacks[stack]);

@@ -634,7 +634,7 @@ impl Step {
             Operation::Execute => {
                 self.world.read(environments, &self.key()).await?.and_then(|known| known.last_seconds)
             }
-            Operation::Delete => None,
+            Operation::Delete | Operation::Repair => None,
         };
         let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
         match standing {

@@ -146,6 +146,7 @@ impl Bench<'_> {
             approval: None,
             timeout: Span::days(1),
             stack_rules: Default::default(),
+            repair: None,
             rollback: false,
             requester: None,
             execution_arn: environment.to_owned(),
