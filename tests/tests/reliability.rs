@@ -23,12 +23,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sfn::types::ExecutionStatus;
 use serde_json::{Value, json};
 use slipway_domain::deployment::{Action, execution_name};
-use slipway_domain::names::{EnvironmentKey, ProjectId};
+use slipway_domain::names::{EnvironmentKey, ProjectId, RolledBackName};
 use slipway_domain::protocol::{Ask, On, TeardownRequest};
+use slipway_domain::repair::Asked;
 use slipway_local::job::NewsJob;
 use slipway_local::{DEV, STAGING, control_plane};
 use slipway_tests::faults::{self, Fault, MACHINES, Plan};
-use slipway_tests::{World, in_world, job, on, tiny, unique};
+use slipway_tests::{World, in_world, job, on, tiny, unique, unyielding};
 
 /// How many rows run at once.
 const AT_ONCE: usize = 5;
@@ -48,6 +49,8 @@ enum Scenario {
     Approved,
     /// The first one in a protected stage.
     Protected,
+    /// The repair of a stack whose update could not be rolled back, without the resource that does not yield.
+    Repair,
     /// A first deployment that failed with its change set made.
     Failing,
     /// The teardown of a live environment.
@@ -62,17 +65,23 @@ impl Scenario {
         match self {
             Scenario::Failing => Some("Execute change set"),
             Scenario::FailingTeardown => Some("Delete stack"),
-            Scenario::Create | Scenario::NoChanges | Scenario::Approved | Scenario::Protected | Scenario::Teardown => {
-                None
-            }
+            Scenario::Create
+            | Scenario::NoChanges
+            | Scenario::Approved
+            | Scenario::Protected
+            | Scenario::Repair
+            | Scenario::Teardown => None,
         }
     }
 
     fn machine(self) -> Action {
         match self {
-            Scenario::Create | Scenario::NoChanges | Scenario::Approved | Scenario::Protected | Scenario::Failing => {
-                Action::Deploy
-            }
+            Scenario::Create
+            | Scenario::NoChanges
+            | Scenario::Approved
+            | Scenario::Protected
+            | Scenario::Repair
+            | Scenario::Failing => Action::Deploy,
             Scenario::Teardown | Scenario::FailingTeardown => Action::Teardown,
         }
     }
@@ -84,6 +93,7 @@ impl Scenario {
             Scenario::Protected => ("staging", STAGING, "main"),
             Scenario::Create
             | Scenario::NoChanges
+            | Scenario::Repair
             | Scenario::Failing
             | Scenario::Teardown
             | Scenario::FailingTeardown => ("dev", DEV, "feature"),
@@ -118,6 +128,22 @@ const BEGIN_THROTTLED: &[&str] = &["GetItem", "GetParameter", "PutItem", "PutIte
 
 const STEPS: &[Step] = &[
     step(Action::Deploy, "Begin", Scenario::Create, BEGIN_KILLED, BEGIN_THROTTLED),
+    step(
+        Action::Deploy,
+        "Repair stack",
+        Scenario::Repair,
+        &["PutItem", "PutItem.2", "PutItem.3", "PutItem.4", "ContinueUpdateRollback"],
+        &[
+            "PutItem",
+            "AssumeRole",
+            "DescribeStacks",
+            "DescribeStackEvents",
+            "PutItem.2",
+            "PutItem.3",
+            "PutItem.4",
+            "ContinueUpdateRollback",
+        ],
+    ),
     step(
         Action::Deploy,
         "Package",
@@ -227,6 +253,11 @@ const STEPS: &[Step] = &[
 
 /// Rows that fail because of a defect that is known: their names, and what is wrong. One that is mended must be taken out.
 const KNOWN_DEFECTS: &[(&str, &[&str])] = &[];
+/// What a repair of [`unyielding`] asks for.
+fn skipping() -> Asked {
+    Asked::Skip(BTreeSet::from([RolledBackName::new("Thing").unwrap()]).try_into().unwrap())
+}
+
 /// One fault in one step.
 #[derive(Debug, Clone)]
 struct Row {
@@ -243,7 +274,7 @@ impl Row {
         let (stage, _, branch) = scenario.stage();
         let on = on(stage, &format!("review/fault-{}", unique()));
         let mut job = job("deploy", branch);
-        if scenario.machine() == Action::Teardown || scenario == Scenario::NoChanges {
+        if scenario.machine() == Action::Teardown || matches!(scenario, Scenario::NoChanges | Scenario::Repair) {
             // What is there before the fault was deployed by an older pipeline.
             job.job.pipeline_id = 100_000 + unique();
         }
@@ -266,7 +297,17 @@ impl Row {
         let On { application, stage, environment } = self.on.clone();
         let key = EnvironmentKey { project: ProjectId(101), application, stage, environment };
         let machine = self.scenario.machine();
-        let execution = execution_name(machine, &key, self.job.job.pipeline_id, &self.job.name, 1);
+        let (action, name) = match self.scenario {
+            Scenario::Repair => (Action::Repair, skipping().job(&self.job.name)),
+            Scenario::Create
+            | Scenario::NoChanges
+            | Scenario::Approved
+            | Scenario::Protected
+            | Scenario::Failing
+            | Scenario::Teardown
+            | Scenario::FailingTeardown => (machine, self.job.name.clone()),
+        };
+        let execution = execution_name(action, &key, self.job.job.pipeline_id, &name, 1);
         let plan = |step: &str, fault| Plan { machine, step: step.to_owned(), execution: execution.clone(), fault };
         let way = self.scenario.failing_step().map(|step| plan(step, Fault::Error));
         way.into_iter().chain(self.fault.map(|fault| plan(self.step, fault))).collect()
@@ -348,8 +389,8 @@ impl fmt::Display for End {
         let Stands { execution, outcome, .. } = &self.stands;
         match (outcome.as_str(), execution.as_str()) {
             ("", _) => f.write_str("refused before it began"),
-            ("succeeded" | "no_changes" | "torn_down", "SUCCEEDED") => f.write_str("green"),
-            ("succeeded" | "no_changes" | "torn_down", _) => f.write_str("green, its execution red"),
+            ("succeeded" | "no_changes" | "torn_down" | "repaired", "SUCCEEDED") => f.write_str("green"),
+            ("succeeded" | "no_changes" | "torn_down" | "repaired", _) => f.write_str("green, its execution red"),
             (red, _) => write!(f, "red: {red}"),
         }?;
         if !self.problems.is_empty() {
@@ -519,8 +560,17 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         let before = world.deploy(&job("deploy", "feature"), &row.on, &tiny(&text)).await;
         assert_eq!(before.status, "SUCCEEDED", "{}: {before:?}", row.name());
     }
+    if row.scenario == Scenario::Repair {
+        let before = world.deploy(&job("deploy", "feature"), &row.on, &unyielding(&text, false)).await;
+        assert_eq!(before.status, "SUCCEEDED", "{}: {before:?}", row.name());
+        let stuck = world.deploy(&job("deploy", "feature"), &row.on, &unyielding(&format!("{text}-after"), true)).await;
+        assert!(stuck.cause.contains("UPDATE_ROLLBACK_FAILED"), "{}: {stuck:?}", row.name());
+    }
     let arn = match row.scenario.machine() {
-        Action::Repair => unreachable!("no row asks for a repair"),
+        Action::Deploy if row.scenario == Scenario::Repair => {
+            world.begin_repair(&row.job, &row.on, &skipping()).await.unwrap()
+        }
+        Action::Repair => unreachable!("it is done by the deploy machine"),
         Action::Deploy => world.begin(&row.job, &row.on, &tiny(&text)).await,
         Action::Teardown => {
             let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone() };
@@ -574,6 +624,12 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         left = left_behind(world, row).await;
     }
     problems.extend(left);
+    if row.scenario == Scenario::Repair {
+        let again = world.repair(&job("repair-again", "feature"), &row.on, &skipping()).await;
+        if again.status != "SUCCEEDED" {
+            problems.push(format!("the next repair is red: {again:?}"));
+        }
+    }
     let mut next = job("deploy", &row.job.job.ref_name);
     next.job.pipeline_id = 200_000 + unique();
     let arn = world.begin(&next, &row.on, &tiny(&format!("{text}-next"))).await;
