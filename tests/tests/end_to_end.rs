@@ -10,13 +10,15 @@
 
 use serde_json::json;
 use slipway_domain::admission::Admission;
-use slipway_domain::deployment::Ending;
+use slipway_domain::deployment::{DeploymentId, Ending};
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::names::{Digest, EnvironmentKey, ProjectId};
 use slipway_domain::protocol::{Ask, On, RollbackRequest, TeardownRequest};
 use slipway_local::job::NewsJob;
 use slipway_local::{DEV, PROD, STAGING, inspect, job as jobs};
-use slipway_tests::{Ended, bundle, failing, in_world, job, launch, on, tiny, unique, unyielding, with_parameter};
+use slipway_tests::{
+    Ended, World, bundle, failing, in_world, job, launch, on, tiny, unique, unyielding, with_parameter,
+};
 
 /// A name that no other test of this binary uses.
 fn named(prefix: &str) -> String {
@@ -300,6 +302,153 @@ fn a_rollback_brings_back_what_was_live() {
         green(&world.rollback(&NewsJob { name: "forth".into(), ..newer.clone() }, &on).await);
         assert_eq!(world.status(&newer, &on).await.unwrap().release, second);
     });
+}
+
+/// `slipway COMMAND` on an environment of the test application's, as a job.
+struct Commands {
+    folder: tempfile::TempDir,
+    environment: String,
+}
+
+impl Commands {
+    fn on(environment: &str) -> (Self, On) {
+        let folder = tempfile::tempdir().unwrap();
+        (Self { folder, environment: environment.to_owned() }, on("dev", environment))
+    }
+
+    async fn run(&self, world: &World, job: &NewsJob, command: &str, flags: &[&str]) -> String {
+        let place = ["--stage", "dev", "--application", "tiny", "--environment", &self.environment];
+        let args = [&[command][..], &place, flags].concat();
+        let ran = jobs::run(&world.control_plane, job, self.folder.path(), &args, |_| {}).await.unwrap();
+        assert_eq!(ran.code, 0, "{}", ran.log);
+        ran.log
+    }
+
+    async fn deploy(&self, world: &World, job: &NewsJob, template: &str, flags: &[&str]) -> String {
+        std::fs::write(self.folder.path().join("template.yaml"), template).unwrap();
+        self.run(world, job, "deploy", flags).await
+    }
+}
+
+/// What a stack's parameter `Size` is.
+async fn size(world: &World, job: &NewsJob, on: &On) -> String {
+    let stack = world.status(job, on).await.unwrap().stack_name.to_string();
+    let found = world.cloudformation(DEV).describe_stacks().stack_name(stack).send().await.unwrap();
+    let parameter = found.stacks()[0].parameters().iter().find(|known| known.parameter_key() == Some("Size"));
+    parameter.unwrap().parameter_value().unwrap().to_owned()
+}
+
+#[test]
+fn a_retried_rollback_does_not_bring_back_what_it_took_away() {
+    in_world(|world| async move {
+        let (commands, on) = Commands::on(&named("review/retried-back"));
+        let (mut good, bad) = (job("deploy-dev", "feature"), job("deploy-dev", "feature"));
+        good.job.sha = "900d".repeat(10);
+        commands.deploy(world, &good, &tiny("good"), &[]).await;
+        let release = world.status(&good, &on).await.unwrap().release;
+        commands.deploy(world, &bad, &tiny("bad"), &[]).await;
+
+        let back = NewsJob { name: "rollback".into(), ..bad.clone() };
+        let told = commands.run(world, &back, "rollback", &[]).await;
+        let status = world.status(&bad, &on).await.unwrap();
+        assert_eq!(status.release, release);
+        let log = commands.run(world, &back, "rollback", &[]).await;
+        assert_eq!(world.status(&bad, &on).await.unwrap().release, release, "{log}");
+        assert!(log.contains("An earlier try of this job did it") && !log.contains("Going back"), "{log}");
+        // It said where it goes, and the commit beside the release is the release's.
+        let short: String = release.as_ref().unwrap().as_str().chars().take(12).collect();
+        let (sha, pipeline) = (&good.job.sha, good.job.pipeline_id);
+        let line = format!("Going back to release {short}, commit {sha}, deployed by pipeline {pipeline}.");
+        assert!(told.contains(&line), "{line} is missing in {told}");
+        assert_eq!(status.commit.as_ref(), Some(sha));
+        // Whoever asks in another job means it.
+        let forth = NewsJob { name: "forth".into(), ..bad.clone() };
+        commands.run(world, &forth, "rollback", &[]).await;
+        let status = world.status(&bad, &on).await.unwrap();
+        assert_ne!(status.release, release);
+        assert_eq!(status.commit, Some(bad.job.sha.clone()));
+    });
+}
+
+#[test]
+fn a_retried_job_deploys_what_it_asks_for_now() {
+    in_world(|world| async move {
+        let (commands, on) = Commands::on(&named("review/retried-size"));
+        let (job, template) = (job("deploy-dev", "feature"), tiny("!Ref Size"));
+        for (flags, size_then, is_done) in [
+            (["--parameter-overrides", "Size=medium"], "medium", false),
+            (["--parameter-overrides", "Size=large"], "large", false),
+            (["--parameter-overrides", "Size=large"], "large", true),
+            (["--tags", "team=news"], "large", false),
+        ] {
+            let log = commands.deploy(world, &job, &template, &flags).await;
+            assert_eq!(log.contains("An earlier try of this job did it"), is_done, "{flags:?}: {log}");
+            assert_eq!(size(world, &job, &on).await, size_then, "{flags:?}: {log}");
+        }
+    });
+}
+
+#[test]
+fn a_rollback_does_only_what_it_was_asked_for() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/moved"));
+        let jobs = ["one", "two", "three"].map(|text| (job("deploy-dev", "feature"), tiny(text)));
+        for (job, template) in &jobs[..2] {
+            green(&world.deploy(job, &on, template).await);
+        }
+        let asking = NewsJob { name: "back".into(), ..jobs[1].0.clone() };
+        let admitted = world.ask(&world.token(&asking), rollback(&asking, &on)).await.unwrap();
+        green(&world.deploy(&jobs[2].0, &on, &jobs[2].1).await);
+        let live = world.status(&asking, &on).await.unwrap().release;
+        let arn = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &asking).await;
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "Superseded", "{ended:?}");
+        assert!(ended.cause.contains("meanwhile") && ended.cause.contains("look, and ask again"), "{ended:?}");
+        assert_eq!(world.status(&asking, &on).await.unwrap().release, live);
+        assert!(world.lease_is_free(&on).await);
+    });
+}
+
+#[test]
+fn who_waited_does_not_deploy_over_a_rollback() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/waited"));
+        let (good, bad) = (job("deploy-dev", "feature"), job("deploy-dev", "feature"));
+        green(&world.deploy(&good, &on, &tiny("good")).await);
+        let release = world.status(&good, &on).await.unwrap().release;
+        green(&world.deploy(&bad, &on, &tiny("bad")).await);
+        assert!(world.lease_is_free(&on).await);
+        // Somebody holds the environment while a newer pipeline's deployment begins, and then the rollback.
+        let somebody = DeploymentId::from_execution(jiff::Timestamp::now(), "somebody");
+        let lease = json!({"owner": somebody, "until": "2100-01-01T00:00:00Z", "fence": 70});
+        world.put_row(&on, "LEASE", &lease).await;
+        let newer = job("deploy-dev", "feature");
+        let waiting = world.begin(&newer, &on, &tiny("newer")).await;
+        let begun = row_until(world, &on, |row| row["pipeline_id"] == newer.job.pipeline_id).await;
+        let asking = NewsJob { name: "back".into(), ..bad.clone() };
+        let admitted = world.ask(&world.token(&asking), rollback(&asking, &on)).await.unwrap();
+        let back = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &asking).await;
+        row_until(world, &on, |row| row["deployment"] != begun["deployment"]).await;
+        assert!(world.unlock(&bad, &on, true).await.unlocked);
+        let ended = world.end(&waiting).await;
+        assert_eq!(ended.error, "Superseded", "{ended:?}");
+        assert!(ended.cause.contains("rollback"), "{ended:?}");
+        green(&world.end(&back).await);
+        assert_eq!(world.status(&bad, &on).await.unwrap().release, release);
+    });
+}
+
+/// The environment's row, once it is as `wanted`.
+async fn row_until(world: &World, on: &On, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let began = std::time::Instant::now();
+    loop {
+        let row = world.row(on, "META").await.unwrap();
+        if wanted(&row) {
+            return row;
+        }
+        assert!(began.elapsed().as_secs() < 60, "still {row}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 #[test]

@@ -59,7 +59,8 @@ environment variables win over it.")]
     Teardown(Teardown),
     /// Make live again what was live before, through the same review
     #[command(after_help = "\
-Launches the release and the parameters of the deployment before the one that is live; said once more, it goes back again.
+Launches the release and the parameters of the deployment before the one that is live, and says first which. Retried, the same job
+changes nothing more; another job's rollback goes forth again.
 
 Example:
   slipway rollback --stage prod")]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use slipway_domain::ErrorName;
-use slipway_domain::deployment::Action;
-use slipway_domain::names::Digest;
+use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
     Admitted, DeployRequest, On, RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
 };
@@ -86,8 +85,7 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
         launch: wanted.launch(bundle.digest.clone()),
     };
     let admitted = admit(&session, console, &bundle, request).await?;
-    let release = Some(bundle.digest.clone());
-    let running = start(&session, console, &admitted, &job, release.as_ref()).await?;
+    let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
@@ -141,15 +139,9 @@ async fn admit(
     Ok(admitted)
 }
 
-async fn start(
-    session: &Session,
-    console: &Console,
-    admitted: &Admitted,
-    job: &str,
-    release: Option<&Digest>,
-) -> Result<Running, CliError> {
+async fn start(session: &Session, console: &Console, admitted: &Admitted, job: &str) -> Result<Running, CliError> {
     console.progress("starting");
-    let running = session.executions.start_or_join(&session.api, &session.on, admitted, job, release).await?;
+    let running = session.executions.start_or_join(&session.api, &session.on, admitted, job).await?;
     let name = &admitted.environment;
     let what = match admitted.action {
         Action::Deploy => "deployment",
@@ -161,7 +153,17 @@ async fn start(
         How::Joined => format!("Joined the running {what} of an earlier try: {name}."),
         How::Done => format!("An earlier try of this job did it: the {what} of {name}."),
     });
+    if let (How::Started, Some(back)) = (running.how, &admitted.back) {
+        console.line(&going_back(back));
+    }
     Ok(running)
+}
+
+fn going_back(back: &Back) -> String {
+    let short: String = back.release.as_str().chars().take(12).collect();
+    let commit = back.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let pipeline = back.pipeline_id.map(|id| format!(", deployed by pipeline {id}")).unwrap_or_default();
+    format!("Going back to release {short}{commit}{pipeline}.")
 }
 
 fn started(session: &Session, console: &Console, running: &Running, again: &Again) -> u8 {
@@ -205,7 +207,7 @@ async fn teardown(flags: &Teardown, env: &Env, console: &Console, again: &Again)
     let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
     let job = settings::job(flags.job.as_ref(), env);
     let admitted = session.api.teardown(TeardownRequest { on: session.on.clone(), job: job.clone() }).await?;
-    let running = start(&session, console, &admitted, &job, None).await?;
+    let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
@@ -218,7 +220,7 @@ async fn rollback(flags: &Rollback, env: &Env, console: &Console, again: &Again)
     let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
     let job = settings::job(flags.job.as_ref(), env);
     let admitted = session.api.rollback(RollbackRequest { on: session.on.clone(), job: job.clone() }).await?;
-    let running = start(&session, console, &admitted, &job, None).await?;
+    let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
@@ -235,7 +237,7 @@ async fn go_on_with_rollback(flags: &Repair, env: &Env, console: &Console, again
     let job = settings::job(flags.job.as_ref(), env);
     let request = RepairRequest { on: session.on.clone(), job: job.clone(), asked: asked.clone() };
     let admitted = session.api.repair(request).await?;
-    let running = start(&session, console, &admitted, &asked.job(&job), None).await?;
+    let running = start(&session, console, &admitted, &asked.job(&job)).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));

@@ -4,9 +4,8 @@ use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use jiff::Timestamp;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::MAX_ATTEMPT;
-use slipway_domain::deployment::{Action, execution_name};
+use slipway_domain::deployment::{Action, DeploymentId, execution_name};
 use slipway_domain::environment::EnvironmentState;
-use slipway_domain::names::Digest;
 use slipway_domain::protocol::{Admitted, ExecutionInput, On};
 
 use crate::api::Api;
@@ -59,22 +58,12 @@ enum Next {
     Anew,
 }
 
-/// Decides by the earlier execution's status. Its success counts as long as what it did still stands.
+/// Decides by the earlier execution's status. What it did counts as long as it stands.
 fn next(status: &str, stands: bool) -> Next {
     match status {
         "RUNNING" => Next::Join,
-        "SUCCEEDED" if stands => Next::Result,
+        _ if stands => Next::Result,
         _ => Next::Anew,
-    }
-}
-
-/// Whether an environment is as the action would leave it: a later teardown or deployment makes an earlier success void.
-fn stands(action: Action, wanted: Option<&Digest>, state: EnvironmentState, release: Option<&Digest>) -> bool {
-    match action {
-        Action::Deploy => state == EnvironmentState::Live && wanted.is_some() && wanted == release,
-        Action::Teardown => state == EnvironmentState::TornDown,
-        // Done once more, it looks whether there is anything to do.
-        Action::Repair => false,
     }
 }
 
@@ -92,17 +81,15 @@ impl Executions {
         Self { client: aws_sdk_sfn::Client::new(config) }
     }
 
-    /// Starts what was admitted, or joins what an earlier try of the same job started. `wanted` is the release that is to be
-    /// live; nothing in a teardown or a repair.
+    /// Starts what was admitted, or joins what an earlier try of the same job started.
     pub(crate) async fn start_or_join(
         &self,
         api: &Api,
         on: &On,
         admitted: &Admitted,
         job: &str,
-        wanted: Option<&Digest>,
     ) -> Result<Running, CliError> {
-        let Admitted { action, environment, pipeline_id, state_machine_arn: machine, .. } = admitted;
+        let Admitted { action, environment, pipeline_id, state_machine_arn: machine, done_by, .. } = admitted;
         for attempt in 1..=MAX_ATTEMPT {
             let name = execution_name(*action, environment, *pipeline_id, job, attempt);
             let input = ExecutionInput { admission: admitted.admission.clone(), attempt };
@@ -112,13 +99,16 @@ impl Executions {
             }
             let arn = execution_arn(machine, &name)?;
             let earlier = self.describe(&arn).await?;
-            let stands = match earlier.status.as_str() {
-                "SUCCEEDED" => match api.status_patiently(on).await {
-                    Ok(status) => stands(*action, wanted, status.state, status.release.as_ref()),
+            let stands = match (action, earlier.status.as_str()) {
+                // The row is the truth: what made something live did so, whatever its execution came to.
+                (Action::Deploy, _) => *done_by == Some(DeploymentId::from_execution(earlier.started_at, &arn)),
+                (Action::Teardown, "SUCCEEDED") => match api.status_patiently(on).await {
+                    Ok(status) => status.state == EnvironmentState::TornDown,
                     Err(error) if error.name() == Some(ErrorName::NotFound) => false,
                     Err(error) => return Err(error),
                 },
-                _ => false,
+                // Done once more, a repair looks whether there is anything to do.
+                (Action::Teardown | Action::Repair, _) => false,
             };
             match next(&earlier.status, stands) {
                 Next::Join => return Ok(Running { arn, how: How::Joined }),
@@ -165,21 +155,9 @@ mod tests {
         assert_eq!(next("SUCCEEDED", true), Next::Result);
         assert_eq!(next("SUCCEEDED", false), Next::Anew);
         for status in ["FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE", "SOMETHING_NEW"] {
-            assert_eq!(next(status, true), Next::Anew);
+            assert_eq!(next(status, false), Next::Anew);
+            assert_eq!(next(status, true), Next::Result, "the row says so");
         }
-    }
-
-    #[test]
-    fn a_success_counts_while_it_stands() {
-        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
-        let deploy = |state, release| stands(Action::Deploy, Some(&one), state, release);
-        assert!(deploy(EnvironmentState::Live, Some(&one)));
-        assert!(!deploy(EnvironmentState::Live, Some(&two)));
-        assert!(!deploy(EnvironmentState::TornDown, None));
-        assert!(!deploy(EnvironmentState::Failed, Some(&one)));
-        assert!(stands(Action::Teardown, None, EnvironmentState::TornDown, None));
-        assert!(!stands(Action::Teardown, None, EnvironmentState::Live, Some(&one)));
-        assert!(!stands(Action::Repair, None, EnvironmentState::Live, Some(&one)));
     }
 
     #[test]

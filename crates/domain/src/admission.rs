@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::MAX_REASON_CHARS;
 use crate::claims::JobClaims;
-use crate::deployment::{Action, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
+use crate::deployment::{Action, Back, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::names::{Digest, EnvironmentKey};
 use crate::protocol::{
     DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RepairRequest, RollbackRequest, TeardownRequest, UnlockRequest,
@@ -37,9 +37,9 @@ pub struct Admission {
     pub requester: Option<Requester>,
     /// The job's name: it tells two jobs of one pipeline apart. Not a verified claim, and no right hangs on it.
     pub job: String,
-    /// Whether it launches again what was live before: then it comes first although its pipeline may be an old one.
+    /// Where a rollback goes back to; nothing in anything else.
     #[serde(default)]
-    pub rollback: bool,
+    pub back: Option<Back>,
     /// When it was given.
     pub admitted_at: Timestamp,
     /// The deployment that it was last used for.
@@ -149,7 +149,7 @@ fn admission(
         repair: None,
         requester: Some(requester(claims)),
         job: job.to_owned(),
-        rollback: false,
+        back: None,
         admitted_at: now,
         used_for: None,
     }
@@ -188,14 +188,15 @@ pub fn deploy(
     Ok(admission(claims, Action::Deploy, key(&request.on, claims), Some(launch), &request.job, now))
 }
 
-/// Decides whether the job behind `claims` may launch `previous` again on the environment of `request`: what it may deploy, it
-/// may roll back to.
+/// Decides whether the job behind `claims` may launch `previous` again on the environment of `request`, which is where it goes
+/// `back` to: what it may deploy, it may roll back to.
 ///
 /// # Errors
 /// [`AdmissionError`], which names the claim, its value and the rule.
 pub fn rollback(
     request: &RollbackRequest,
     previous: Launch,
+    back: Back,
     claims: &JobClaims,
     stages: &Stages,
     now: Timestamp,
@@ -203,7 +204,7 @@ pub fn rollback(
     let RollbackRequest { on, job } = request.clone();
     let launch = Launch { expires_in: None, ..previous };
     let admission = deploy(&DeployRequest { on, job, bundle_bytes: 0, launch }, claims, stages, now)?;
-    Ok(Admission { rollback: true, ..admission })
+    Ok(Admission { back: Some(back), ..admission })
 }
 
 /// Decides whether the job behind `claims` may take the lease of the environment of `request` away: whoever may deploy there
@@ -274,7 +275,7 @@ impl Admission {
             repair: None,
             requester: None,
             job,
-            rollback: false,
+            back: None,
             admitted_at: now,
             used_for: None,
         }

@@ -177,6 +177,36 @@ pub struct Launch {
     pub expires_in: Option<Span>,
 }
 
+/// Where a rollback goes back to, as the environment was when it was admitted: only from there it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Back {
+    /// The deployment that made what is live, and is to go.
+    pub from: DeploymentId,
+    /// The one that made what was live before, and is to come back.
+    pub to: DeploymentId,
+    /// Its release.
+    pub release: Digest,
+    /// The commit that it launched.
+    pub commit: Option<String>,
+    /// The pipeline that deployed it.
+    pub pipeline_id: Option<u64>,
+}
+
+impl Back {
+    /// From `from` to what `to` launched.
+    #[must_use]
+    pub fn new(from: DeploymentId, to: &Deployment, launch: &Launch) -> Self {
+        Self {
+            from,
+            to: to.id.clone(),
+            release: launch.bundle.clone(),
+            commit: to.commit().map(str::to_owned),
+            pipeline_id: to.requester.as_ref().map(|requester| requester.pipeline_id),
+        }
+    }
+}
+
 /// What a deployment was asked to do and where, fixed when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -195,9 +225,9 @@ pub struct Deployment {
     /// What a repair is asked to do; nothing in anything else.
     #[serde(default)]
     pub repair: Option<Asked>,
-    /// Whether what is launched was live before: then it comes first although its pipeline may be an old one.
+    /// Where a rollback goes back to: it comes first although its pipeline may be an old one. Nothing in anything else.
     #[serde(default)]
-    pub rollback: bool,
+    pub back: Option<Back>,
     /// Who has to approve, as the stage said when the deployment began.
     pub approval: Option<ApprovalPolicy>,
     /// How long it may take, without the time that people decide in.
@@ -224,6 +254,15 @@ impl Deployment {
             (Action::Repair, Ending::Succeeded) => Ending::Repaired,
             (Action::Repair, Ending::NoChanges) => Ending::Looked,
             (Action::Deploy | Action::Teardown | Action::Repair, reached) => reached,
+        }
+    }
+
+    /// The commit that it launches: the one of the job that asked, or the one that a rollback goes back to.
+    #[must_use]
+    pub fn commit(&self) -> Option<&str> {
+        match &self.back {
+            Some(back) => back.commit.as_deref(),
+            None => self.requester.as_ref().map(|requester| requester.sha.as_str()),
         }
     }
 

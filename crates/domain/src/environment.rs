@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
-use crate::deployment::{Action, Deployment, DeploymentId, Ending, Outcome, Target};
+use crate::deployment::{Action, Deployment, DeploymentId, Ending, Launch, Outcome, Target};
 use crate::names::{Digest, EnvironmentKey, StackName};
 use crate::repair::Asked;
 
@@ -66,6 +66,9 @@ pub struct Environment {
     pub pipeline_id: u64,
     /// The last deployment that began.
     pub deployment: Option<DeploymentId>,
+    /// The last rollback that began: no deployment that began before it comes after it.
+    #[serde(default)]
+    pub rollback: Option<DeploymentId>,
     /// The repair that changes the stack, if one began since.
     #[serde(default)]
     pub repair: Option<DeploymentId>,
@@ -94,16 +97,46 @@ pub struct Environment {
     pub last_seconds: Option<u32>,
 }
 
-/// A newer pipeline came first.
+/// Something else came first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pipeline {mine} is older than pipeline {newest}, which deployed or is deploying to {environment}")]
-pub struct Superseded {
-    /// Ours.
-    pub mine: u64,
-    /// The newest.
-    pub newest: u64,
-    /// Where.
-    pub environment: EnvironmentKey,
+pub enum Superseded {
+    /// A newer pipeline.
+    #[error("pipeline {mine} is older than pipeline {newest}, which deployed or is deploying to {environment}")]
+    ByPipeline {
+        /// Ours.
+        mine: u64,
+        /// The newest.
+        newest: u64,
+        /// Where.
+        environment: EnvironmentKey,
+    },
+    /// A rollback, which was asked for after this deployment began.
+    #[error("rollback {rollback} of {environment} began after this deployment did: run a new job to deploy over it")]
+    ByRollback {
+        /// Which.
+        rollback: DeploymentId,
+        /// Where.
+        environment: EnvironmentKey,
+    },
+    /// A deployment that began after this rollback did.
+    #[error("deployment {later} of {environment} began after this rollback did")]
+    ByLater {
+        /// Which.
+        later: DeploymentId,
+        /// Where.
+        environment: EnvironmentKey,
+    },
+    /// What was to be rolled back is not live any more.
+    #[error("{what} is live on {environment} meanwhile, and deployment {from} was to be rolled back: look, and ask again",
+        what = .live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("deployment {live}")))]
+    Moved {
+        /// What is live instead.
+        live: Option<DeploymentId>,
+        /// What was, when the rollback was admitted.
+        from: DeploymentId,
+        /// Where.
+        environment: EnvironmentKey,
+    },
 }
 
 /// A deployment begins on `current`: the row to write. It is the newest, or it is superseded.
@@ -124,6 +157,7 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
             state: EnvironmentState::New,
             pipeline_id: 0,
             deployment: None,
+            rollback: None,
             repair: None,
             waiting: None,
             ended: None,
@@ -138,7 +172,9 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
         },
     };
     superseded(&environment, deployment)?;
-    if deployment.action == Action::Deploy && !deployment.rollback {
+    if deployment.back.is_some() {
+        environment.rollback = Some(deployment.id.clone());
+    } else if deployment.action == Action::Deploy {
         environment.pipeline_id = deployment.requester.as_ref().map_or(environment.pipeline_id, |r| r.pipeline_id);
     }
     match (deployment.action, &deployment.repair) {
@@ -168,18 +204,40 @@ pub fn resume(current: Option<&Environment>, deployment: &Deployment) -> Result<
     Ok(environment)
 }
 
+/// A rollback got the lease: whether it would do what was told when it was asked for.
+///
+/// # Errors
+/// [`Superseded::Moved`].
+pub fn goes_back(current: Option<&Environment>, deployment: &Deployment) -> Result<(), Superseded> {
+    let Some(back) = &deployment.back else { return Ok(()) };
+    let live = current.and_then(|environment| environment.live.clone());
+    let previous = current.and_then(|environment| environment.previous.as_ref());
+    if live.as_ref() == Some(&back.from) && previous == Some(&back.to) {
+        return Ok(());
+    }
+    Err(Superseded::Moved { live, from: back.from.clone(), environment: deployment.environment.clone() })
+}
+
 fn superseded(environment: &Environment, deployment: &Deployment) -> Result<(), Superseded> {
+    let key = || environment.key.clone();
+    if deployment.back.is_some() {
+        // A person asked for it, from whatever pipeline: only what began later comes before it. Ids sort by time.
+        return match environment.deployment.as_ref().filter(|last| **last > deployment.id) {
+            Some(later) => Err(Superseded::ByLater { later: later.clone(), environment: key() }),
+            None => Ok(()),
+        };
+    }
+    if deployment.action == Action::Deploy
+        && let Some(rollback) = environment.rollback.as_ref().filter(|rollback| **rollback > deployment.id)
+    {
+        return Err(Superseded::ByRollback { rollback: rollback.clone(), environment: key() });
+    }
     let newest = environment.pipeline_id;
     let mine = deployment.requester.as_ref().map_or(0, |requester| requester.pipeline_id);
-    if deployment.rollback {
-        // A person asked for it, from whatever pipeline: only what began later comes before it. Ids sort by time.
-        let later = environment.deployment.as_ref().is_some_and(|last| *last > deployment.id);
-        return if later { Err(Superseded { mine, newest, environment: environment.key.clone() }) } else { Ok(()) };
-    }
     // A branch's stop job runs in the pipeline that created the environment, and an expired one has no pipeline: a teardown
     // is asked for by what is there, not by what is newest.
     if deployment.requester.is_some() && deployment.action == Action::Deploy && mine < newest {
-        return Err(Superseded { mine, newest, environment: environment.key.clone() });
+        return Err(Superseded::ByPipeline { mine, newest, environment: key() });
     }
     Ok(())
 }
@@ -217,7 +275,7 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
                 environment.release = Some(launch.bundle.clone());
                 environment.expires_at = launch.expires_in.map(|span| outcome.ended_at + span.duration());
             }
-            environment.commit = deployment.requester.as_ref().map(|requester| requester.sha.clone());
+            environment.commit = deployment.commit().map(str::to_owned);
             environment.url = environment_url(&shown.outputs);
             environment.outputs.clone_from(&shown.outputs);
             environment.last_seconds = shown.seconds.or(environment.last_seconds);
@@ -289,6 +347,16 @@ impl Environment {
         waiting.or(self.repair.as_ref()).or(self.deployment.as_ref())
     }
 
+    /// Whether deploying `launch` was done by `live`, the deployment that made what is live, and nothing came of anything since.
+    #[must_use]
+    pub fn is_as_launched(&self, live: &Deployment, launch: &Launch) -> bool {
+        self.state == EnvironmentState::Live
+            && self.live.as_ref() == Some(&live.id)
+            && live.launch.as_ref() == Some(launch)
+            // One that found nothing to change makes nothing else live, but its release counts.
+            && self.release.as_ref() == Some(&launch.bundle)
+    }
+
     /// Whether there may be a stack: not once it was torn down, or when its first deployment never came that far.
     #[must_use]
     pub fn is_somewhere(&self) -> bool {
@@ -325,7 +393,7 @@ impl Environment {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 pub(crate) mod tests {
     use super::*;
-    use crate::deployment::{Launch, Requester};
+    use crate::deployment::{Back, Requester};
     use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
     use crate::stages::Span;
     use jiff::SignedDuration;
@@ -363,7 +431,7 @@ pub(crate) mod tests {
             approval: None,
             timeout: Span::days(1),
             stack_rules: crate::stages::StackRules::default(),
-            rollback: false,
+            back: None,
             requester: Some(Requester {
                 user_id: 7,
                 user_login: "dana".into(),
@@ -376,6 +444,18 @@ pub(crate) mod tests {
             execution_arn: "arn".into(),
             admission: Digest::of(b"a"),
             started_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// A rollback of pipeline 10, which begins in second `second`.
+    fn rollback(second: i64, from: &Deployment, to: &Deployment) -> Deployment {
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+        let launch = to.launch.clone().unwrap();
+        Deployment {
+            id: DeploymentId::from_execution(at, "rollback"),
+            back: Some(Back::new(from.id.clone(), to, &launch)),
+            launch: Some(launch),
+            ..deployment(Action::Deploy, 10, false)
         }
     }
 
@@ -394,7 +474,7 @@ pub(crate) mod tests {
         let second = begin(Some(&first), &deployment(Action::Deploy, 12, false)).unwrap();
         assert_eq!(second.pipeline_id, 12);
         let late = begin(Some(&second), &deployment(Action::Deploy, 11, false)).unwrap_err();
-        assert_eq!((late.mine, late.newest), (11, 12));
+        assert!(matches!(late, Superseded::ByPipeline { mine: 11, newest: 12, .. }));
         assert!(begin(Some(&second), &deployment(Action::Teardown, 10, false)).is_ok(), "a stop job is never too old");
     }
 
@@ -435,15 +515,83 @@ pub(crate) mod tests {
     #[test]
     fn a_rollback_comes_before_a_newer_pipeline_but_not_before_what_began_since() {
         let newest = begin(None, &deployment(Action::Deploy, 12, false)).unwrap();
-        let mut rollback = deployment(Action::Deploy, 10, false);
-        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(20);
-        rollback.id = DeploymentId::from_execution(at, "rollback");
-        rollback.rollback = true;
+        let rollback = rollback(20, &deployment(Action::Deploy, 12, false), &deployment(Action::Deploy, 11, false));
         let begun = begin(Some(&newest), &rollback).unwrap();
         assert_eq!(begun.pipeline_id, 12, "an older pipeline's own deployment still does not");
         assert!(resume(Some(&begun), &rollback).is_ok());
         let since = begin(Some(&begun), &deployment(Action::Deploy, 30, false)).unwrap();
-        assert!(resume(Some(&since), &rollback).is_err());
+        assert!(matches!(resume(Some(&since), &rollback), Err(Superseded::ByLater { .. })));
+    }
+
+    #[test]
+    fn what_began_before_a_rollback_does_not_deploy_over_it() {
+        let (old, bad) = (deployment(Action::Deploy, 10, false), deployment(Action::Deploy, 11, false));
+        let waits = deployment(Action::Deploy, 15, false);
+        let first = rollback(20, &bad, &old);
+        let begun = begin(Some(&begin(None, &waits).unwrap()), &first).unwrap();
+        let by_rollback =
+            Err(Superseded::ByRollback { rollback: first.id.clone(), environment: first.environment.clone() });
+        assert_eq!(begin(Some(&begun), &waits), by_rollback, "each time that it asks for the lease");
+        assert_eq!(resume(Some(&begun), &waits), by_rollback, "and after a person decided");
+        // Not even once the rollback has ended, or another one began.
+        let live = settle(begun, &first, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(begin(Some(&live), &waits), by_rollback);
+        let second = begin(Some(&live), &rollback(30, &first, &bad)).unwrap();
+        assert!(begin(Some(&second), &deployment(Action::Deploy, 25, false)).is_err());
+        assert!(begin(Some(&second), &deployment(Action::Deploy, 31, false)).is_ok(), "what begins since is newer");
+        let mut repair = deployment(Action::Repair, 9, false);
+        repair.id = waits.id.clone();
+        assert!(begin(Some(&second), &repair).is_ok());
+    }
+
+    #[test]
+    fn a_rollback_goes_back_only_from_what_it_was_asked_for() {
+        let (old, bad) = (deployment(Action::Deploy, 10, false), deployment(Action::Deploy, 11, false));
+        let live = settle(begin(None, &old).unwrap(), &old, &outcome(Ending::Succeeded), &Shown::default());
+        let live = settle(live, &bad, &outcome(Ending::Succeeded), &Shown::default());
+        let back = rollback(20, &bad, &old);
+        assert_eq!(goes_back(Some(&live), &back), Ok(()));
+        assert_eq!(goes_back(Some(&live), &bad), Ok(()), "what is no rollback goes nowhere");
+        let other = deployment(Action::Deploy, 12, false);
+        let meanwhile = settle(live, &other, &outcome(Ending::Succeeded), &Shown::default());
+        let moved = goes_back(Some(&meanwhile), &back).unwrap_err();
+        let expected = format!("deployment {} is live on {} meanwhile", other.id, other.environment);
+        assert!(moved.to_string().starts_with(&expected), "{moved}");
+        assert!(moved.to_string().ends_with("look, and ask again"), "{moved}");
+        assert!(goes_back(None, &back).unwrap_err().to_string().starts_with("nothing is live"));
+    }
+
+    #[test]
+    fn a_rollback_brings_its_commit_back() {
+        let mut old = deployment(Action::Deploy, 10, false);
+        old.requester.as_mut().unwrap().sha = "900d".into();
+        let bad = deployment(Action::Deploy, 11, false);
+        let back = rollback(20, &bad, &old);
+        let live = settle(begin(None, &old).unwrap(), &bad, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(live.commit.as_deref(), Some("c0ffee"));
+        let live = settle(live, &back, &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(live.commit.as_deref(), Some("900d"));
+        // And so does one that goes back to a rollback.
+        let forth = settle(live, &rollback(30, &back, &bad), &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(forth.commit.as_deref(), Some("c0ffee"));
+        let again = settle(forth, &rollback(40, &bad, &back), &outcome(Ending::Succeeded), &Shown::default());
+        assert_eq!(again.commit.as_deref(), Some("900d"));
+    }
+
+    #[test]
+    fn a_deployment_is_done_while_what_it_launched_is_live() {
+        let done = deployment(Action::Deploy, 10, false);
+        let launch = done.launch.clone().unwrap();
+        let live = settle(begin(None, &done).unwrap(), &done, &outcome(Ending::Succeeded), &Shown::default());
+        assert!(live.is_as_launched(&done, &launch));
+        let mut other = launch.clone();
+        other.parameters.insert(crate::names::ParameterName::new("Size").unwrap(), "large".into());
+        assert!(!live.is_as_launched(&done, &other), "it is asked for something else");
+        let failed = Environment { state: EnvironmentState::Failed, ..live.clone() };
+        assert!(!failed.is_as_launched(&done, &launch));
+        let next = deployment(Action::Deploy, 11, false);
+        let newer = settle(live, &next, &outcome(Ending::Succeeded), &Shown::default());
+        assert!(!newer.is_as_launched(&done, &launch), "the same again, but not by that deployment");
     }
 
     #[test]
@@ -462,9 +610,7 @@ pub(crate) mod tests {
             assert_eq!(settle(begun.clone(), &repair, &outcome(ending), &Shown::default()), begun, "{ending:?}");
         }
         // A rollback that began before still is the last that was asked for, and a question is still shown.
-        let mut rollback = deployment(Action::Deploy, 10, false);
-        rollback.rollback = true;
-        rollback.id = DeploymentId::from_execution(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(15), "rollback");
+        let rollback = rollback(15, &newer, &first);
         let mut waits = begin(Some(&failed), &rollback).unwrap();
         let approval = Digest::of(b"question");
         let until = Timestamp::UNIX_EPOCH;

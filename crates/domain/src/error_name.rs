@@ -57,7 +57,7 @@ error_names! {
     /// No environment, deployment or admission of that name exists.
     NotFound => "Check the names; `slipway status` shows what exists.",
     /// A newer pipeline deployed, or is deploying, to the environment.
-    Superseded => "Nothing: the newer pipeline's deployment counts. Run a new pipeline to deploy this commit again.",
+    Superseded => "Nothing: what the cause names came first. To have this one nevertheless, run a new pipeline.",
     /// Another deployment held the environment for too long, or this one lost it.
     LeaseHeld => "Wait for the other deployment to end, then retry the job.",
     /// The bundle that the job announced is not in the bucket.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::StackEvent;
-use crate::deployment::{Action, DeploymentId, Launch, Outcome};
+use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
 use crate::lease::Holder;
 use crate::names::{ApplicationName, Digest, EnvironmentKey, EnvironmentName, StackName, StageName};
@@ -160,6 +160,13 @@ pub struct Admitted {
     pub state_machine_arn: String,
     /// Where to send the bundle first; absent when it is there.
     pub upload: Option<Upload>,
+    /// Where a rollback goes back to.
+    #[serde(default)]
+    pub back: Option<Back>,
+    /// The deployment that made what is live, where it did what is asked for: launched the same, or was a rollback. An earlier try
+    /// of the same job that was this deployment is not to be done again.
+    #[serde(default)]
+    pub done_by: Option<DeploymentId>,
 }
 
 /// Where and how to send a bundle: one HTTP PUT.

@@ -11,7 +11,7 @@ use slipway_domain::approval::link_id;
 use slipway_domain::audit::{Act, AuditEntry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
-use slipway_domain::deployment::DeploymentRecord;
+use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::{
@@ -43,7 +43,7 @@ pub(crate) struct Api {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
     Unlocked(Box<Unlocked>),
     Status(Box<Status>),
 }
@@ -61,11 +61,12 @@ pub(crate) fn read(payload: serde_json::Value) -> Result<Request, Failure> {
 impl Api {
     pub(crate) async fn handle(&self, request: Request, now: Timestamp) -> Result<Answer, Failure> {
         let claims = self.verifier.verify(&request.id_token, now).await?;
+        let admit = |admitted| Answer::Admitted(Box::new(admitted));
         match request.ask {
-            Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(Answer::Admitted),
-            Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(Answer::Admitted),
-            Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(Answer::Admitted),
-            Ask::Repair(repair) => self.repair(&repair, &claims, now).await.map(Answer::Admitted),
+            Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(admit),
+            Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(admit),
+            Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(admit),
+            Ask::Repair(repair) => self.repair(&repair, &claims, now).await.map(admit),
             Ask::Unlock(unlock) => {
                 self.unlock(&unlock, &claims, now).await.map(|unlocked| Answer::Unlocked(Box::new(unlocked)))
             }
@@ -88,7 +89,8 @@ impl Api {
         let admission = admission::deploy(request, claims, &stages, now)?;
         let admission = self.store.admit(&admission).await?;
         let upload = self.upload(request, &admission).await?;
-        Ok(admitted(admission, claims, &self.deploy_machine, upload))
+        let done_by = self.done_by(&admission).await?;
+        Ok(Admitted { upload, done_by, ..admitted(admission, claims, &self.deploy_machine) })
     }
 
     /// Where to send the bundle, unless one of this project was verified before. What merely lies there may be anything.
@@ -103,6 +105,15 @@ impl Api {
         Ok(Some(Upload { url, headers }))
     }
 
+    /// The deployment that made what is live, if that is what is admitted.
+    async fn done_by(&self, admission: &Admission) -> Result<Option<DeploymentId>, Failure> {
+        let (key, launch) = (&admission.environment, &admission.launch);
+        let (Some(environment), Some(launch)) = (self.store.environment(key).await?, launch) else { return Ok(None) };
+        let Some(live) = &environment.live else { return Ok(None) };
+        let live = self.store.deployment(key, live).await?.map(|record| record.deployment);
+        Ok(live.filter(|live| environment.is_as_launched(live, launch)).map(|live| live.id))
+    }
+
     async fn teardown(
         &self,
         request: &TeardownRequest,
@@ -112,7 +123,7 @@ impl Api {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let admission = admission::teardown(request, claims, &stages, now)?;
         let admission = self.store.admit(&admission).await?;
-        Ok(admitted(admission, claims, &self.teardown_machine, None))
+        Ok(admitted(admission, claims, &self.teardown_machine))
     }
 
     async fn rollback(
@@ -125,13 +136,18 @@ impl Api {
         let nothing =
             || Failure::new(ErrorName::NotFound, format!("nothing was live on {key} before what is live now"));
         let environment = self.store.environment(&key).await?.ok_or_else(nothing)?;
-        let previous = environment.previous.ok_or_else(nothing)?;
-        let record = self.store.deployment(&key, &previous).await?.ok_or_else(nothing)?;
-        let launch = record.deployment.launch.ok_or_else(nothing)?;
+        let (live, previous) = environment.live.zip(environment.previous).ok_or_else(nothing)?;
+        let last = self.store.deployment(&key, &live).await?;
+        // A rollback that is live is done: whoever retries its job does not want to go forth again.
+        let done_by = last.filter(|last| last.deployment.back.is_some()).map(|last| last.deployment.id);
+        let previous = self.store.deployment(&key, &previous).await?.ok_or_else(nothing)?.deployment;
+        let launch = previous.launch.clone().ok_or_else(nothing)?;
+        let back = Back::new(live, &previous, &launch);
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let admission = admission::rollback(request, launch, claims, &stages, now)?;
+        let admission = admission::rollback(request, launch, back, claims, &stages, now)?;
         let admission = self.store.admit(&admission).await?;
-        Ok(admitted(admission, claims, &self.deploy_machine, None))
+        let back = admission.back.clone();
+        Ok(Admitted { back, done_by, ..admitted(admission, claims, &self.deploy_machine) })
     }
 
     async fn repair(&self, request: &RepairRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
@@ -142,7 +158,7 @@ impl Api {
             return Err(Failure::new(ErrorName::NotFound, format!("there is no environment {key}")));
         }
         let admission = self.store.admit(&admission).await?;
-        Ok(admitted(admission, claims, &self.deploy_machine, None))
+        Ok(admitted(admission, claims, &self.deploy_machine))
     }
 
     async fn unlock(&self, request: &UnlockRequest, claims: &JobClaims, now: Timestamp) -> Result<Unlocked, Failure> {
@@ -240,13 +256,15 @@ fn key(on: &On, claims: &JobClaims) -> EnvironmentKey {
     EnvironmentKey { project: claims.project_id, application, stage, environment }
 }
 
-fn admitted(admission: Admission, claims: &JobClaims, machine: &str, upload: Option<Upload>) -> Admitted {
+fn admitted(admission: Admission, claims: &JobClaims, machine: &str) -> Admitted {
     Admitted {
         admission: admission.id,
         environment: admission.environment,
         action: admission.action,
         pipeline_id: claims.pipeline_id,
         state_machine_arn: machine.to_owned(),
-        upload,
+        upload: None,
+        back: None,
+        done_by: None,
     }
 }

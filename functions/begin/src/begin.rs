@@ -98,7 +98,7 @@ impl Begin {
         })?;
         admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
         let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
-        let Admission { id: admission, action, environment, launch, repair, requester, rollback, .. } =
+        let Admission { id: admission, action, environment, launch, repair, requester, back, .. } =
             self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;
@@ -122,7 +122,7 @@ impl Begin {
             environment,
             launch,
             repair,
-            rollback,
+            back,
             // A repair goes back to what was live, and so was approved.
             approval: stage.approval.clone().filter(|_| action != Action::Repair),
             timeout: stage.timeout,
@@ -192,6 +192,9 @@ impl Begin {
         }
         match taking {
             Taking::Ours(lease) => {
+                if deployment.back.is_some() {
+                    environment::goes_back(self.store.environment(key).await?.as_ref(), deployment)?;
+                }
                 Ok(Output { deployment: reference(lease.fence), approval, protected, repair, wait: 0 })
             }
             Taking::Held { owner, until } => {

@@ -4,7 +4,7 @@ use slipway_domain::approval::Decision;
 use slipway_domain::cause;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
-use slipway_domain::environment::{self, Due, Environment, EnvironmentState, Superseded};
+use slipway_domain::environment::{self, Due, Environment, EnvironmentState};
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::stack_change::{self, StackError, Standing};
 use slipway_domain::stack_status::StackStatus;
@@ -221,7 +221,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "an older pipeline deploys over a newer one",
             Rules {
                 begin: |current, deployment| match environment::begin(current, deployment) {
-                    Err(Superseded { .. }) => Ok(current.unwrap().clone()),
+                    Err(_) => Ok(current.unwrap().clone()),
                     begun => begun,
                 },
                 ..right()
@@ -231,7 +231,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             "who waited is not superseded",
             Rules {
                 resume: |current, deployment| match environment::resume(current, deployment) {
-                    Err(Superseded { .. }) => Ok(current.unwrap().clone()),
+                    Err(_) => Ok(current.unwrap().clone()),
                     resumed => resumed,
                 },
                 ..right()

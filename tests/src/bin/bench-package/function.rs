@@ -147,7 +147,7 @@ impl Bench<'_> {
             timeout: Span::days(1),
             stack_rules: Default::default(),
             repair: None,
-            rollback: false,
+            back: None,
             requester: None,
             execution_arn: environment.to_owned(),
             admission: bundle.clone(),
