@@ -389,6 +389,22 @@ fn a_retried_job_deploys_what_it_asks_for_now() {
 }
 
 #[test]
+fn a_rollback_restores_the_default_of_what_only_the_later_deployment_gave() {
+    in_world(|world| async move {
+        let on = on("dev", &named("review/back-size"));
+        let (older, newer) = (job("deploy-dev", "feature"), job("deploy-dev", "feature"));
+        let (digest, zip) = bundle(&tiny("!Ref Size"));
+        let arn = world.begin_launch(&older, &on, launch(&digest), zip.clone()).await;
+        green(&world.end(&arn).await);
+        let arn = world.begin_launch(&newer, &on, with_parameter(launch(&digest), "Size", "large"), zip).await;
+        green(&world.end(&arn).await);
+        assert_eq!(size(world, &newer, &on).await, "large");
+        green(&world.rollback(&NewsJob { name: "back".into(), ..newer.clone() }, &on).await);
+        assert_eq!(size(world, &newer, &on).await, "small");
+    });
+}
+
+#[test]
 fn a_rollback_does_only_what_it_was_asked_for() {
     in_world(|world| async move {
         let on = on("dev", &named("review/moved"));

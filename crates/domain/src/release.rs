@@ -135,12 +135,16 @@ pub enum ParametersError {
 /// Works out the parameters of a change set: overridden ones are given, others keep the stack's value if it has one, the
 /// rest are left to their default.
 ///
+/// Where it goes `back` to an earlier launch, what that did not override is left to its default, if it has one: the stack's value may be
+/// what the later launch gave. What CloudFormation hides is kept: nobody could tell what it was.
+///
 /// # Errors
 /// [`ParametersError`], before anything is changed.
 pub fn parameters(
     declared: &[TemplateParameter],
     given: &BTreeMap<ParameterName, String>,
     previous: &BTreeSet<String>,
+    back: bool,
 ) -> Result<BTreeMap<String, ParameterValue>, ParametersError> {
     for (name, value) in given {
         match declared.iter().find(|parameter| parameter.name == name.as_str()) {
@@ -160,7 +164,7 @@ pub fn parameters(
         let name = &parameter.name;
         if let Some(value) = given.get(name.as_str()) {
             values.insert(name.clone(), ParameterValue::Given((*value).clone()));
-        } else if previous.contains(name) {
+        } else if previous.contains(name) && !(back && parameter.has_default && !parameter.no_echo) {
             values.insert(name.clone(), ParameterValue::Previous);
         } else if !parameter.has_default {
             return Err(ParametersError::Missing(name.clone()));
@@ -188,7 +192,7 @@ mod tests {
         let declared = [declared("A", false, false), declared("B", true, false), declared("C", true, false)];
         let given = BTreeMap::from([(ParameterName::new("A").unwrap(), "1".to_owned())]);
         let previous = BTreeSet::from(["A".to_owned(), "B".to_owned(), "Gone".to_owned()]);
-        let values = parameters(&declared, &given, &previous).unwrap();
+        let values = parameters(&declared, &given, &previous, false).unwrap();
         assert_eq!(
             values,
             BTreeMap::from([("A".into(), ParameterValue::Given("1".into())), ("B".into(), ParameterValue::Previous)])
@@ -196,17 +200,39 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_keeps_only_what_it_cannot_know() {
+        let declared = [
+            declared("Given", true, false),
+            declared("Default", true, false),
+            declared("Bare", false, false),
+            declared("Secret", true, true),
+            declared("New", true, false),
+        ];
+        let given = BTreeMap::from([(ParameterName::new("Given").unwrap(), "1".to_owned())]);
+        let previous = ["Given", "Default", "Bare", "Secret"].map(str::to_owned).into();
+        let values = parameters(&declared, &given, &previous, true).unwrap();
+        let expected = [
+            ("Bare", ParameterValue::Previous),
+            ("Given", ParameterValue::Given("1".into())),
+            ("Secret", ParameterValue::Previous),
+        ];
+        assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
     fn what_cannot_be_right_is_refused() {
         let one = |name: &str, value: &str| BTreeMap::from([(ParameterName::new(name).unwrap(), value.to_owned())]);
         let none = BTreeSet::new();
-        let error = parameters(&[declared("A", false, false)], &one("B", "1"), &none).unwrap_err();
+        let error = parameters(&[declared("A", false, false)], &one("B", "1"), &none, false).unwrap_err();
         assert_eq!(error.to_string(), "the template has no parameter B; it has: A");
         assert_eq!(
-            parameters(&[declared("A", false, false)], &BTreeMap::new(), &none),
+            parameters(&[declared("A", false, false)], &BTreeMap::new(), &none, true),
             Err(ParametersError::Missing("A".into()))
         );
         let secret = [declared("A", false, true)];
-        assert_eq!(parameters(&secret, &one("A", "hunter2"), &none), Err(ParametersError::Secret("A".into())));
-        assert!(parameters(&secret, &one("A", "{{resolve:secretsmanager:db:SecretString:password}}"), &none).is_ok());
+        assert_eq!(parameters(&secret, &one("A", "hunter2"), &none, false), Err(ParametersError::Secret("A".into())));
+        assert!(
+            parameters(&secret, &one("A", "{{resolve:secretsmanager:db:SecretString:password}}"), &none, false).is_ok()
+        );
     }
 }

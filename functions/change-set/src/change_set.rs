@@ -105,7 +105,7 @@ impl ChangeSet {
         let manifest = manifest.ok_or_else(|| Failure::new(ErrorName::Internal, "the release has no manifest"))?;
         // An empty shell has no values that could be kept, whatever it tells.
         let previous = described.filter(|_| !creates_stack).map(|stack| stack.parameters).unwrap_or_default();
-        let parameters = parameters(&manifest.parameters, &launch.parameters, &previous)?;
+        let parameters = parameters(&manifest.parameters, &launch.parameters, &previous, deployment.back.is_some())?;
         let name = deployment.id.change_set_name();
         let template_url = self.bucket.https_url(&template_key(&launch.bundle), deployment.target.region.as_str());
         let new = NewChangeSet { name: &name, creates_stack, template_url: &template_url, parameters: &parameters };
