@@ -85,12 +85,12 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Whether the stack's last event tells `status`, and was told since the operation `mark` began: then it is not the status of
-    /// before, whoever brought it about.
+    /// Whether the stack's last event tells that it is `status` since the operation `mark` began, whoever brought it about. Ours
+    /// began when it has events; a deletion that joined one which was going on has none, and ends with that one.
     fn since(&self, mark: &OperationMark, status: StackStatus) -> bool {
-        let last = self.all.iter().find(|event| event.is_of(&mark.stack_id));
-        let begun = !self.ours.is_empty() || last.is_some_and(|event| event.at > mark.began_at);
-        begun && last.is_some_and(|event| event.status == status.as_str())
+        let Some(last) = self.all.iter().find(|event| event.is_of(&mark.stack_id)) else { return false };
+        let joined = status == StackStatus::DeleteFailed && last.at > mark.began_at;
+        last.status == status.as_str() && (joined || !self.ours.is_empty())
     }
 }
 
