@@ -48,6 +48,8 @@ def handle(event):
         finally:
             if event["done"]:
                 urllib.request.urlopen(event["done"]).read()
+    if what == "busy":
+        raise error("Lambda.TooManyRequestsException", "Rate Exceeded.")
     if what == "fail":
         raise error("Internal", "a fault of the test's")
     answer = call(function, payload)

@@ -34,6 +34,8 @@ pub const MACHINES: [(Action, &str); 2] = [
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
+    /// Lambda does not take the call for a while: too many are at work.
+    NotInvoked,
     /// The step does its work, and its answer is lost: the machine tries it again.
     LostAnswer,
     /// It fails before it did anything, with an error that is not tried again.
@@ -55,7 +57,7 @@ impl Fault {
     #[must_use]
     pub fn call(self) -> Option<&'static str> {
         match self {
-            Fault::LostAnswer | Fault::Error | Fault::Timeout => None,
+            Fault::NotInvoked | Fault::LostAnswer | Fault::Error | Fault::Timeout => None,
             Fault::Killed(call) | Fault::Burst(call) | Fault::Throttled(call) | Fault::Stopped(call) => Some(call),
         }
     }
@@ -64,7 +66,7 @@ impl Fault {
     #[must_use]
     pub fn is_survived(self) -> bool {
         match self {
-            Fault::LostAnswer | Fault::Killed(_) | Fault::Burst(_) => true,
+            Fault::NotInvoked | Fault::LostAnswer | Fault::Killed(_) | Fault::Burst(_) => true,
             Fault::Error | Fault::Timeout | Fault::Throttled(_) | Fault::Stopped(_) => false,
         }
     }
@@ -74,6 +76,7 @@ impl Fault {
         match self {
             Fault::LostAnswer | Fault::Killed(_) => 1,
             Fault::Burst(_) => 2,
+            Fault::NotInvoked => 6,
             Fault::Error | Fault::Timeout | Fault::Throttled(_) | Fault::Stopped(_) => 1000,
         }
     }
@@ -81,7 +84,7 @@ impl Fault {
     /// What the proxy does, if it is in the way.
     fn proxied(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Fault::LostAnswer | Fault::Error | Fault::Timeout => None,
+            Fault::NotInvoked | Fault::LostAnswer | Fault::Error | Fault::Timeout => None,
             Fault::Killed(call) => Some(("kill", call)),
             Fault::Burst(call) => Some(("throttle", call)),
             Fault::Throttled(call) => Some(("exhaust", call)),
@@ -215,6 +218,7 @@ fn spoil(state: &mut Value, real: &str, proxy: &str, plans: Vec<(&Plan, String)>
     for (plan, other) in plans {
         let what = match plan.fault {
             Fault::LostAnswer => "lose",
+            Fault::NotInvoked => "busy",
             Fault::Error => "fail",
             Fault::Timeout => "hold",
             Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) | Fault::Stopped(_) => "instead",
@@ -224,7 +228,7 @@ fn spoil(state: &mut Value, real: &str, proxy: &str, plans: Vec<(&Plan, String)>
         }
         let done = match plan.fault {
             Fault::Stopped(_) => format!("{proxy}/done/{}", plan.tag()),
-            Fault::LostAnswer | Fault::Error | Fault::Timeout => String::new(),
+            Fault::NotInvoked | Fault::LostAnswer | Fault::Error | Fault::Timeout => String::new(),
             Fault::Killed(_) | Fault::Burst(_) | Fault::Throttled(_) => String::new(),
         };
         let fault = json!({"do": what, "other": other, "tries": plan.fault.tries(), "done": done});

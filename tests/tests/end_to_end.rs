@@ -77,6 +77,26 @@ fn the_command_deploys_what_the_template_references() {
 }
 
 #[test]
+fn a_secret_in_the_open_does_not_leave_the_job() {
+    in_world(|world| async move {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("template.yaml"), tiny("secret").replace("Default: small", "NoEcho: true"))
+            .unwrap();
+        let environment = named("review/secret");
+        let on = on("dev", &environment);
+        let application = on.application.to_string();
+        let args = ["deploy", "--stage", "dev", "--application", &application, "--environment", &environment];
+        let args = [&args[..], &["--parameter-overrides", "Size=hunter2"]].concat();
+        let ran = jobs::run(&world.control_plane, &job("deploy-dev", "feature"), folder.path(), &args, |_| {}).await;
+        let ran = ran.unwrap();
+        assert_eq!(ran.code, 1, "{}", ran.log);
+        assert!(ran.log.contains("Size is NoEcho") && !ran.log.contains("hunter2"), "{}", ran.log);
+        let table = world.dynamodb.scan().table_name(world.control_plane.output("TableName")).send().await.unwrap();
+        assert!(!format!("{:?}", table.items()).contains("hunter2"));
+    });
+}
+
+#[test]
 fn staging_and_prod_name_the_same_artifacts() {
     in_world(|world| async move {
         let folder = slipway_local::workspace_root().join("examples/news");

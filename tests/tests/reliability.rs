@@ -316,6 +316,7 @@ impl Row {
     /// The name of the error that the step fails with.
     fn error(&self) -> Option<&'static str> {
         match self.fault? {
+            Fault::NotInvoked => Some("Lambda.TooManyRequestsException"),
             Fault::LostAnswer => Some("Lambda.Unknown"),
             Fault::Error => Some("Internal"),
             Fault::Timeout => Some("States.Timeout"),
@@ -327,12 +328,21 @@ impl Row {
 }
 
 /// The table's columns.
-const COLUMNS: [&str; 7] =
-    ["lost answer", "error", "no answer in time", "killed", "throttled for a while", "throttled for good", "stopped"];
+const COLUMNS: [&str; 8] = [
+    "not invoked for a while",
+    "lost answer",
+    "error",
+    "no answer in time",
+    "killed",
+    "throttled for a while",
+    "throttled for good",
+    "stopped",
+];
 
 fn column(fault: Fault) -> &'static str {
-    let [lost, error, timeout, killed, burst, throttled, stopped] = COLUMNS;
+    let [busy, lost, error, timeout, killed, burst, throttled, stopped] = COLUMNS;
     match fault {
+        Fault::NotInvoked => busy,
         Fault::LostAnswer => lost,
         Fault::Error => error,
         Fault::Timeout => timeout,
@@ -348,6 +358,7 @@ fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for Step { name, scenario, killed, throttled, .. } in STEPS {
         let mut add = |fault| rows.push(Row::new(*scenario, name, Some(fault)));
+        add(Fault::NotInvoked);
         add(Fault::LostAnswer);
         add(Fault::Error);
         add(Fault::Timeout);

@@ -412,7 +412,7 @@ impl Case {
         let id = status.deployment.unwrap().id;
         let past = (Timestamp::now() - SignedDuration::from_hours(hours)).to_string();
         let On { application, stage, environment } = &self.on;
-        for path in ["#row.deployment.started_at", "#row.#operation.began_at"] {
+        for path in ["#row.deployment.started_at", "#row.busy_since", "#row.#operation.began_at"] {
             let request =
                 GROUND.world.dynamodb.update_item().table_name(GROUND.world.control_plane.output("TableName"));
             let request = request.key("pk", AttributeValue::S(format!("ENV#101#{application}#{stage}#{environment}")));
@@ -563,6 +563,28 @@ fn the_status_of_an_earlier_operation_is_no_end() {
         case.changed(&[UPDATE, EXECUTE]);
         case.green(&ended, Ending::Succeeded, Some("UPDATE_COMPLETE")).await;
     }));
+}
+
+#[test]
+fn a_person_who_cancels_the_update_ends_the_deployment() {
+    run(["UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"].map(|status| async move {
+        let case = Case::new("dev", format!("cancelled in the console, then {status}"));
+        let phases = [Phase::of("UPDATE_IN_PROGRESS"), theirs("UPDATE_ROLLBACK_IN_PROGRESS"), theirs(status)];
+        let ended = case.deploy(case.found("CREATE_COMPLETE").executing(phases)).await;
+        case.changed(&[UPDATE, EXECUTE]);
+        case.red(&ended, "StackFailed", &[&format!("is {status}")]).await;
+    }));
+}
+
+#[test]
+fn a_deletion_that_was_going_on_already_ends_the_teardown() {
+    run([async {
+        let case = Case::new("dev", "being deleted by somebody else, who fails");
+        let found = case.found("DELETE_IN_PROGRESS").then(LOOKS, [theirs("DELETE_FAILED").after(queue_failed())]);
+        let ended = case.teardown(found).await;
+        case.changed(&[DELETE]);
+        case.red(&ended, "StackFailed", &["is DELETE_FAILED", "Queue CREATE_FAILED"]).await;
+    }]);
 }
 
 #[test]
@@ -1190,6 +1212,19 @@ fn a_call_whose_answer_is_lost_takes_effect_once() {
         };
         assert_eq!(began, expected, "{}: operations", case.what);
     }));
+}
+
+#[test]
+fn an_execution_whose_answer_is_lost_goes_on_though_it_is_refused_when_it_is_sent_again() {
+    run([async {
+        let case = Case::new("dev", "ExecuteChangeSet's answer is lost, and the next one is a refusal");
+        let refused = Fault::on("ExecuteChangeSet", Misbehaviour::Error(400, "InvalidChangeSetStatus")).after(1);
+        let stack =
+            case.found("CREATE_COMPLETE").fault(Fault::on("ExecuteChangeSet", Misbehaviour::Lost)).fault(refused);
+        let ended = case.deploy(stack).await;
+        case.green(&ended, Ending::Succeeded, Some("UPDATE_COMPLETE")).await;
+        assert_eq!(GROUND.cloudformation.with(&case.stack, |stack| stack.operations()), 1, "{}", case.what);
+    }]);
 }
 
 #[test]

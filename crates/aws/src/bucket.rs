@@ -24,6 +24,8 @@ use crate::error::{AwsError, Kind, sort};
 /// How long a presigned upload may begin, in seconds.
 const UPLOAD_SECONDS: u64 = 15 * 60;
 const HEAD: &str = "s3:HeadObject";
+/// The code of the error of an object that is larger than it may be.
+pub const TOO_LARGE: &str = "TooLarge";
 
 /// A bucket.
 #[derive(Debug, Clone)]
@@ -113,7 +115,7 @@ impl Bucket {
         let length = object.content_length().and_then(|length| u64::try_from(length).ok());
         if length.is_none_or(|length| length > limit) {
             let message = format!("{key} has {length:?} bytes; the limit is {limit}");
-            return Err(AwsError { kind: Kind::Refused, call: CALL, code: "TooLarge".into(), message });
+            return Err(AwsError { kind: Kind::Refused, call: CALL, code: TOO_LARGE.into(), message });
         }
         match object.body.collect().await {
             Ok(bytes) => Ok(Some(bytes.to_vec())),

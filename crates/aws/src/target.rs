@@ -213,16 +213,12 @@ impl Stack {
             OnFailure::Rollback | OnFailure::Delete => None,
         };
         request = request.set_on_stack_failure(on_failure);
-        if !rules.rollback_alarms.is_empty() {
-            let triggers = rules
-                .rollback_alarms
-                .iter()
-                .map(|arn| cfn::RollbackTrigger::builder().arn(arn).r#type("AWS::CloudWatch::Alarm").build());
-            let rollback = cfn::RollbackConfiguration::builder()
-                .set_rollback_triggers(Some(triggers.collect()))
-                .monitoring_time_in_minutes(i32::try_from(rules.monitor_minutes).unwrap_or(0));
-            request = request.rollback_configuration(rollback.build());
-        }
+        let alarm = |arn| cfn::RollbackTrigger::builder().arn(arn).r#type("AWS::CloudWatch::Alarm").build();
+        // Without one, CloudFormation goes on with those of the update before: an empty list takes them away.
+        let rollback = cfn::RollbackConfiguration::builder()
+            .set_rollback_triggers(Some(rules.rollback_alarms.iter().map(alarm).collect()))
+            .monitoring_time_in_minutes(i32::try_from(rules.monitor_minutes).unwrap_or(0));
+        request = request.rollback_configuration(rollback.build());
         match request.send().await.map_err(|error| sort("cloudformation:CreateChangeSet", &error)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == Kind::Conflict => Ok(()),

@@ -11,6 +11,7 @@ use slipway_bundle::Tree;
 use slipway_domain::ErrorName;
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::{MAX_BUNDLE_BYTES, Upload};
+use slipway_domain::release::TemplateParameter;
 use tempfile::NamedTempFile;
 
 use crate::application::Read;
@@ -29,6 +30,8 @@ const NAMES: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
 pub(crate) struct Bundle {
     /// Its address.
     pub(crate) digest: Digest,
+    /// The parameters that its template declares.
+    pub(crate) parameters: Vec<TemplateParameter>,
     tree: Tree,
 }
 
@@ -53,7 +56,7 @@ impl Bundle {
             .map_err(|error| CliError::named(ErrorName::Internal, error.to_string()))?;
         // What cannot be packaged is said here, and not only when it was sent.
         application.plan(tree.listing())?;
-        Ok((Self { digest, tree }, crate::application::warnings(&application)))
+        Ok((Self { digest, parameters: application.parameters(), tree }, crate::application::warnings(&application)))
     }
 
     /// How many files it has.

@@ -9,6 +9,7 @@ use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
     Admitted, DeployRequest, On, RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
 };
+use slipway_domain::release::may_be_given;
 
 use crate::Again;
 use crate::api::Api;
@@ -77,12 +78,16 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
     warnings.iter().for_each(|warning| console.line(warning));
     let short: String = bundle.digest.as_str().chars().take(12).collect();
     console.line(&format!("Bundle {short}: {} files, {} of {shown}", bundle.files(), size(bundle.bytes())));
+    let launch = wanted.launch(bundle.digest.clone());
+    // Before anything leaves the job: a secret in the open least of all.
+    may_be_given(&bundle.parameters, &launch.parameters)
+        .map_err(|error| CliError::named(ErrorName::ParameterInvalid, error.to_string()))?;
     let request = DeployRequest {
         on: session.on.clone(),
         job: job.clone(),
         // How long the zip is, nobody knows before it is made, and it is only made if it is to be sent.
         bundle_bytes: bundle.bytes(),
-        launch: wanted.launch(bundle.digest.clone()),
+        launch,
     };
     let admitted = admit(&session, console, &bundle, request).await?;
     let running = start(&session, console, &admitted, &job).await?;

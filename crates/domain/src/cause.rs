@@ -38,7 +38,12 @@ impl StackEvent {
 
     /// Whether CloudFormation gave this resource up only because another one failed.
     pub(crate) fn is_given_up(&self) -> bool {
-        self.has_failed() && self.reason.as_deref().is_some_and(|reason| reason.contains("cancelled"))
+        self.has_failed() && self.reason.as_deref().is_some_and(says_cancelled)
+    }
+
+    /// Whether it is of the stack `stack_id` itself, not of something in it.
+    pub(crate) fn is_of(&self, stack_id: &str) -> bool {
+        self.resource_type == STACK && self.physical_id.as_deref() == Some(stack_id)
     }
 
     /// Whether something of its own went wrong with it.
@@ -56,9 +61,16 @@ pub fn of_operation(newest_first: &[StackEvent], token: &str) -> Vec<StackEvent>
 /// The last status that `events`, oldest first, tell of the stack `stack_id` itself.
 #[must_use]
 pub fn told<'e>(events: &'e [StackEvent], stack_id: &str) -> Option<&'e str> {
-    let of_itself =
-        |event: &&StackEvent| event.resource_type == STACK && event.physical_id.as_deref() == Some(stack_id);
-    events.iter().rev().find(of_itself).map(|event| event.status.as_str())
+    events.iter().rev().find(|event| event.is_of(stack_id)).map(|event| event.status.as_str())
+}
+
+/// Whether a reason is CloudFormation's own "Resource creation cancelled", or the same of an update or a deletion. Other words about
+/// something that was cancelled are a service's, and may be the cause.
+fn says_cancelled(reason: &str) -> bool {
+    reason
+        .strip_prefix("Resource ")
+        .and_then(|rest| rest.split_once(' '))
+        .is_some_and(|(_, rest)| rest.starts_with("cancelled"))
 }
 
 /// The events of one stack in one operation, oldest first.
@@ -208,6 +220,19 @@ mod tests {
         );
         cause.place = Some(TemplateLine { template: "template.yaml".into(), line: 12 });
         assert!(cause.to_string().starts_with("B CREATE_FAILED (AWS::SQS::Queue, template.yaml:12): Value"));
+    }
+
+    #[test]
+    fn only_cloudformations_own_cancellation_is_no_cause() {
+        for (reason, given_up) in [
+            ("Resource creation cancelled", true),
+            ("Resource update cancelled", true),
+            ("Resource deletion cancelled", true),
+            ("The certificate's validation was cancelled by the domain's owner", false),
+            ("Resource handler returned message: the order was cancelled", false),
+        ] {
+            assert_eq!(event(1, "A", "AWS::X::Y", "CREATE_FAILED", reason, "new").is_given_up(), given_up, "{reason}");
+        }
     }
 
     #[test]

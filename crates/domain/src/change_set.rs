@@ -59,33 +59,43 @@ pub enum OpeningError {
         stack: StackName,
         /// Its status.
         status: StackStatus,
-        /// Since the deployment began.
+        /// Since the deployment first found it so.
         minutes: i64,
     },
 }
 
-/// How `deployment` goes on from what is `seen` under its stack's name at `now`.
+/// How `deployment` goes on from what is `seen` under its stack's name at `now`; it waits for the stack since `since`.
 ///
 /// # Errors
 /// [`OpeningError`].
-pub fn open(deployment: &Deployment, seen: Option<SeenStack<'_>>, now: Timestamp) -> Result<Opening, OpeningError> {
+pub fn open(
+    deployment: &Deployment,
+    seen: Option<SeenStack<'_>>,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Opening, OpeningError> {
     let Some(seen) = seen else { return Ok(Opening::Create) };
     let status = StackStatus::parse(seen.status)?;
     match status.entry(deployment.target.protected) {
         Entry::Create => Ok(Opening::Create),
         Entry::Update => Ok(Opening::Update),
         Entry::Repair => Err(needs_person(deployment, status)),
-        Entry::Busy => busy_for_too_long(deployment, status, now).map_or(Ok(Opening::Wait), Err),
+        Entry::Busy => busy_for_too_long(deployment, status, since, now).map_or(Ok(Opening::Wait), Err),
         Entry::Recreate => {
             let delete = Opening::Delete { stack_id: seen.id.to_owned(), status };
-            busy_for_too_long(deployment, status, now).map_or(Ok(delete), Err)
+            busy_for_too_long(deployment, status, since, now).map_or(Ok(delete), Err)
         }
     }
 }
 
-/// What is wrong at `now` when the stack still is `status`: it has been for as long as `deployment` may wait for it.
-pub(crate) fn busy_for_too_long(deployment: &Deployment, status: StackStatus, now: Timestamp) -> Option<OpeningError> {
-    let waited = now.duration_since(deployment.started_at);
+/// What is wrong at `now` when the stack still is `status`: `deployment` waits since `since`, which is as long as it may.
+pub fn busy_for_too_long(
+    deployment: &Deployment,
+    status: StackStatus,
+    since: Timestamp,
+    now: Timestamp,
+) -> Option<OpeningError> {
+    let waited = now.duration_since(since);
     let stack = deployment.stack_name.clone();
     let minutes = waited.as_mins();
     (waited > deployment.timeout.duration()).then_some(OpeningError::Busy { stack, status, minutes })
@@ -115,10 +125,10 @@ pub(crate) fn advice(deployment: &Deployment, status: StackStatus) -> String {
     )
 }
 
-/// How long to wait for a stack that somebody else keeps busy, in seconds.
+/// How long to wait at `now` for a stack that somebody else keeps busy, in seconds; it was waited for since `since`.
 #[must_use]
-pub fn wait_for_idle(deployment: &Deployment, now: Timestamp) -> u32 {
-    let waited = now.duration_since(deployment.started_at).as_secs();
+pub fn wait_for_idle(since: Timestamp, now: Timestamp) -> u32 {
+    let waited = now.duration_since(since).as_secs();
     next_wait(u32::try_from(waited).unwrap_or(0), None)
 }
 

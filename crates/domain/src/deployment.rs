@@ -315,6 +315,9 @@ pub struct DeploymentRecord {
     /// Who holds the environment's lease, while it waits for that.
     #[serde(default)]
     pub waits_for: Option<Holder>,
+    /// Since when it waits for the stack, which something else changes.
+    #[serde(default)]
+    pub busy_since: Option<Timestamp>,
     /// Whether CloudFormation was asked to make its change set, written before it is.
     #[serde(default)]
     pub change_set_asked: bool,
@@ -351,6 +354,7 @@ impl DeploymentRecord {
             deployment,
             release: None,
             waits_for: None,
+            busy_since: None,
             change_set_asked: false,
             change_set: None,
             binding: None,

@@ -180,8 +180,11 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
     match (deployment.action, &deployment.repair) {
         (Action::Deploy | Action::Teardown, _) => {
             environment.target = deployment.target.clone();
-            environment.deployment = Some(deployment.id.clone());
-            environment.repair = None;
+            // Whoever waits for the lease comes here again and again: the last is who began last. Ids sort by time.
+            if environment.deployment.as_ref().is_none_or(|last| *last < deployment.id) {
+                environment.deployment = Some(deployment.id.clone());
+                environment.repair = None;
+            }
         }
         (Action::Repair, Some(Asked::Retry | Asked::Skip(_))) => environment.repair = Some(deployment.id.clone()),
         // Who only looks is no news.

@@ -77,12 +77,21 @@ pub fn break_open(current: Option<&Lease>, now: Timestamp) -> Option<Lease> {
 
 /// The right to touch the environment was lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this deployment's lease (fence {mine}) is not the environment's any more (fence {current})")]
+#[error("{}", lost(*.mine, *.current))]
 pub struct Lost {
     /// The fence that this deployment took.
     pub mine: u64,
     /// The environment's.
     pub current: u64,
+}
+
+fn lost(mine: u64, current: u64) -> String {
+    if mine == current {
+        // Nobody took it since: it ran out and was given up, or a person broke it open.
+        "this deployment's lease was taken away, by `slipway unlock --force` or because its time had run out".to_owned()
+    } else {
+        format!("this deployment (fence {mine}) does not hold the environment's lease (fence {current}) any more")
+    }
 }
 
 /// Checks, right before a step that mutates, that the lease is still `me`'s with the same fence, and renews it.

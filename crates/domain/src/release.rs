@@ -146,18 +146,7 @@ pub fn parameters(
     previous: &BTreeSet<String>,
     back: bool,
 ) -> Result<BTreeMap<String, ParameterValue>, ParametersError> {
-    for (name, value) in given {
-        match declared.iter().find(|parameter| parameter.name == name.as_str()) {
-            None => {
-                let known = declared.iter().map(|parameter| parameter.name.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(ParametersError::Unknown { name: name.to_string(), known });
-            }
-            Some(parameter) if parameter.no_echo && !is_secret_reference(value) => {
-                return Err(ParametersError::Secret(parameter.name.clone()));
-            }
-            Some(_) => {}
-        }
-    }
+    may_be_given(declared, given)?;
     let given: BTreeMap<&str, &String> = given.iter().map(|(name, value)| (name.as_str(), value)).collect();
     let mut values = BTreeMap::new();
     for parameter in declared {
@@ -171,6 +160,29 @@ pub fn parameters(
         }
     }
     Ok(values)
+}
+
+/// Whether the template takes these values: a job asks before it sends them, so that no secret leaves it in the open.
+///
+/// # Errors
+/// [`ParametersError::Unknown`] and [`ParametersError::Secret`].
+pub fn may_be_given(
+    declared: &[TemplateParameter],
+    given: &BTreeMap<ParameterName, String>,
+) -> Result<(), ParametersError> {
+    for (name, value) in given {
+        match declared.iter().find(|parameter| parameter.name == name.as_str()) {
+            None => {
+                let known = declared.iter().map(|parameter| parameter.name.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(ParametersError::Unknown { name: name.to_string(), known });
+            }
+            Some(parameter) if parameter.no_echo && !is_secret_reference(value) => {
+                return Err(ParametersError::Secret(parameter.name.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn is_secret_reference(value: &str) -> bool {

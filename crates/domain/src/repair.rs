@@ -95,16 +95,21 @@ pub enum Opening {
     },
 }
 
-/// How the repair `deployment` goes on from what is `seen` under its stack's name at `now`.
+/// How the repair `deployment` goes on from what is `seen` under its stack's name at `now`; it waits for the stack since `since`.
 ///
 /// # Errors
 /// [`OpeningError`]: what a continued rollback does not lead out of is a person's.
-pub fn open(deployment: &Deployment, seen: Option<SeenStack<'_>>, now: Timestamp) -> Result<Opening, OpeningError> {
+pub fn open(
+    deployment: &Deployment,
+    seen: Option<SeenStack<'_>>,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Opening, OpeningError> {
     let Some(seen) = seen else { return Ok(Opening::Nothing) };
     let status = StackStatus::parse(seen.status)?;
     match status.entry(deployment.target.protected) {
         Entry::Create | Entry::Update | Entry::Recreate => Ok(Opening::Nothing),
-        Entry::Busy => busy_for_too_long(deployment, status, now).map_or(Ok(Opening::Wait), Err),
+        Entry::Busy => busy_for_too_long(deployment, status, since, now).map_or(Ok(Opening::Wait), Err),
         Entry::Repair if status == StackStatus::UpdateRollbackFailed => {
             Ok(Opening::Stuck { stack_id: seen.id.to_owned() })
         }
@@ -406,7 +411,7 @@ mod tests {
             let now = deployment.started_at;
             for status in StackStatus::ALL {
                 let seen = SeenStack { id: ROOT, status: status.as_str() };
-                let opening = open(&deployment, Some(seen), now);
+                let opening = open(&deployment, Some(seen), now, now);
                 match status.entry(protected) {
                     Entry::Busy => assert_eq!(opening, Ok(Opening::Wait), "{status}"),
                     Entry::Repair if *status == StackStatus::UpdateRollbackFailed => {
@@ -419,12 +424,15 @@ mod tests {
                 }
                 let late = now + deployment.timeout.duration() * 2;
                 if status.entry(protected) == Entry::Busy {
-                    assert!(matches!(open(&deployment, Some(seen), late), Err(OpeningError::Busy { .. })), "{status}");
+                    assert!(
+                        matches!(open(&deployment, Some(seen), now, late), Err(OpeningError::Busy { .. })),
+                        "{status}"
+                    );
                 }
             }
-            assert_eq!(open(&deployment, None, now), Ok(Opening::Nothing));
+            assert_eq!(open(&deployment, None, now, now), Ok(Opening::Nothing));
             let unknown = SeenStack { id: ROOT, status: "UPDATE_PAUSED" };
-            assert!(matches!(open(&deployment, Some(unknown), now), Err(OpeningError::Unknown(_))));
+            assert!(matches!(open(&deployment, Some(unknown), now, now), Err(OpeningError::Unknown(_))));
         }
     }
 }

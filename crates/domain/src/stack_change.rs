@@ -73,21 +73,44 @@ fn why(cause: Option<&Cause>) -> String {
     cause.map_or_else(|| "CloudFormation tells no failed resource".to_owned(), ToString::to_string)
 }
 
-/// Where the operation `mark` of `deployment` stands at `now`. `status` is the stack's, by its id, or nothing when there is no
-/// such stack; `events` are those that carry the operation's token; `expected` is how many seconds it took the last time.
+/// What is seen of a stack in a look.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Its status, by its id, as CloudFormation spells it; nothing when there is no such stack.
+    pub status: Option<&'a str>,
+    /// The events that carry the operation's token, oldest first.
+    pub ours: &'a [StackEvent],
+    /// All events since a little before the operation began, whosever they are, newest first.
+    pub all: &'a [StackEvent],
+}
+
+impl Seen<'_> {
+    /// Whether the stack's last event tells that it is `status` since the operation `mark` began, whoever brought it about. Ours
+    /// began when it has events; a deletion that joined one which was going on has none, and ends with that one.
+    fn since(&self, mark: &OperationMark, status: StackStatus) -> bool {
+        let Some(last) = self.all.iter().find(|event| event.is_of(&mark.stack_id)) else { return false };
+        let joined = status == StackStatus::DeleteFailed && last.at > mark.began_at;
+        last.status == status.as_str() && (joined || !self.ours.is_empty())
+    }
+}
+
+/// Where the operation `mark` of `deployment` stands at `now`, by what is `seen`; `expected` is how many seconds it took the last
+/// time.
+///
+/// Only what our own operation's events tell is a success. A failure counts whoever brought it about: a person who cancels the
+/// update, or whose deletion was going on already, ends it as well.
 ///
 /// # Errors
 /// [`StackError`].
 pub fn look(
     deployment: &Deployment,
     mark: &OperationMark,
-    status: Option<&str>,
-    events: &[StackEvent],
+    seen: Seen<'_>,
     expected: Option<u32>,
     now: Timestamp,
 ) -> Result<Standing, StackError> {
     let stack = || deployment.stack_name.clone();
-    let Some(status) = status else {
+    let Some(status) = seen.status else {
         return match mark.what {
             Operation::Delete => Ok(Standing::Done),
             Operation::Execute | Operation::Repair => Err(StackError::Gone(stack())),
@@ -100,12 +123,12 @@ pub fn look(
         Operation::Repair => status.repairing(),
     };
     // The status may still be the one of before: it is ours only once an event of our call tells it.
-    let ours = told(events, &mark.stack_id) == Some(status.as_str());
+    let ours = told(seen.ours, &mark.stack_id) == Some(status.as_str());
     // A stack's id is never used again: deleted is deleted, whoever began it.
-    let gone = status == StackStatus::DeleteComplete && (mark.what == Operation::Delete || !events.is_empty());
+    let gone = status == StackStatus::DeleteComplete && (mark.what == Operation::Delete || !seen.ours.is_empty());
     match progress {
         Progress::Succeeded if ours || gone => Ok(Standing::Done),
-        Progress::Failed if ours || gone => Ok(Standing::Failed(status)),
+        Progress::Failed if ours || gone || seen.since(mark, status) => Ok(Standing::Failed(status)),
         Progress::Running | Progress::Succeeded | Progress::Failed => {
             let elapsed = now.duration_since(mark.began_at);
             if elapsed > deployment.timeout.duration() {

@@ -62,7 +62,9 @@ impl From<AwsError> for Failure {
             Kind::Throttled => ErrorName::Throttled,
             Kind::Unavailable => ErrorName::Unavailable,
             Kind::Denied if in_target => ErrorName::TargetDenied,
-            Kind::Refused if error.call == "cloudformation:CreateChangeSet" => ErrorName::ChangeSetFailed,
+            Kind::Refused | Kind::NotFound if error.call == "cloudformation:CreateChangeSet" => {
+                ErrorName::ChangeSetFailed
+            }
             Kind::Refused | Kind::NotFound | Kind::Conflict if error.call == "cloudformation:ExecuteChangeSet" => {
                 ErrorName::ChangeSetStale
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use slipway_bundle::{BundleError, Form, normalise};
+use slipway_domain::release::TemplateParameter;
 use slipway_template::{Becomes, MAX_TEMPLATE_BYTES, PackageForm, Parameter, Place, Reference, Template, Warning};
 
 use crate::error::{PackagingError, Site};
@@ -105,8 +106,10 @@ impl Application {
 
     /// The parameters that the application's template declares, in its order.
     #[must_use]
-    pub fn parameters(&self) -> Vec<Parameter> {
-        self.documents.last().map(|root| root.template.parameters()).unwrap_or_default()
+    pub fn parameters(&self) -> Vec<TemplateParameter> {
+        let declared = self.documents.last().map(|root| root.template.parameters()).unwrap_or_default();
+        let parameter = |Parameter { name, has_default, no_echo }| TemplateParameter { name, has_default, no_echo };
+        declared.into_iter().map(parameter).collect()
     }
 
     /// What a person should know of each document, by its path.

@@ -91,13 +91,10 @@ impl Application {
         // Two files with the same text are one object.
         let mut seen = BTreeSet::new();
         written.retain(|document| seen.insert(document.digest.clone()));
-        let declared = self.parameters().into_iter();
-        let parameters =
-            declared.map(|p| TemplateParameter { name: p.name, has_default: p.has_default, no_echo: p.no_echo });
         Ok(Release {
             template,
             documents: written,
-            parameters: parameters.collect(),
+            parameters: self.parameters(),
             named: named.into_iter().rev().flatten().collect(),
         })
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use slipway_aws::bucket::Bucket;
+use slipway_aws::bucket::{Bucket, TOO_LARGE};
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
@@ -215,7 +215,11 @@ impl Api {
         let deployment = record.deployment;
         let events: Option<Vec<StackEvent>> = match record.events {
             0 => None,
-            _ => self.bucket.get_json(&events_key(key, &deployment.id), MAX_SHOWN_BYTES).await?,
+            _ => match self.bucket.get_json(&events_key(key, &deployment.id), MAX_SHOWN_BYTES).await {
+                // How it ended is what counts: more than can be shown is not shown.
+                Err(error) if error.code == TOO_LARGE => None,
+                shown => shown?,
+            },
         };
         let review: Option<Review> = match record.binding {
             None => None,

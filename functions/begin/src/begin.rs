@@ -73,7 +73,8 @@ impl Begin {
                 let record = self.store.update_deployment(key, id, |known| {
                     Ok::<_, Infallible>(known.cloned().unwrap_or_else(|| DeploymentRecord::new(deployment.clone())))
                 });
-                record.await?;
+                // What the stages said when it began is what counts, whatever they say by the time that it has the lease.
+                let deployment = record.await?.deployment;
                 let environment =
                     self.store.update_environment(key, |current| environment::begin(current, &deployment)).await?;
                 self.supersede_waiting(&environment, &deployment).await?;

@@ -1,7 +1,10 @@
 //! What is done with a change set.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slipway_aws::Kind;
 use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, NewChangeSet, StackDescription, Targets};
@@ -88,21 +91,23 @@ impl ChangeSet {
         let purpose = Purpose::Create { bucket: self.bucket.name(), release: &launch.bundle };
         let stack = self.targets.stack(deployment, purpose).await?;
         let described = stack.describe(None).await?;
-        let creates_stack = match change_set::open(deployment, described.as_ref().map(StackDescription::seen), now)? {
+        let (seen, since) = (described.as_ref().map(StackDescription::seen), record.busy_since.unwrap_or(now));
+        let creates_stack = match change_set::open(deployment, seen, since, now)? {
             change_set::Opening::Create => true,
             change_set::Opening::Update => false,
-            change_set::Opening::Wait => return Ok(busy(deployment, now)),
+            change_set::Opening::Wait => return self.busy(record, now).await,
             change_set::Opening::Delete { stack_id, status } => {
                 // Said before it is done: whoever looks later finds why the stack is another one.
                 let said = format!("The stack is {status}: its first create failed, so it is deleted and made anew.");
-                slipway_handler::note(&self.store, record, |record| record.say(&said)).await?;
+                let noted = slipway_handler::note(&self.store, record, |record| record.say(&said)).await?;
+                // What is asked for wrongly is refused before anything is changed.
+                parameters(&self.manifest(launch).await?.parameters, &launch.parameters, &BTreeSet::new(), false)?;
+                slipway_handler::still_ours(&self.store, reference, &noted, now).await?;
                 stack.delete(&stack_id, &deployment.id.request_token(Operation::Delete)).await?;
-                return Ok(busy(deployment, now));
+                return self.busy(record, now).await;
             }
         };
-        let manifest: Option<Manifest> =
-            self.bucket.get_json(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?;
-        let manifest = manifest.ok_or_else(|| Failure::new(ErrorName::Internal, "the release has no manifest"))?;
+        let manifest = self.manifest(launch).await?;
         // An empty shell has no values that could be kept, whatever it tells.
         let previous = described.filter(|_| !creates_stack).map(|stack| stack.parameters).unwrap_or_default();
         let parameters = parameters(&manifest.parameters, &launch.parameters, &previous, deployment.back.is_some())?;
@@ -126,6 +131,20 @@ impl ChangeSet {
             return Err(stopped);
         }
         Ok(Polled { state: State::Made, wait: 0 })
+    }
+
+    async fn manifest(&self, launch: &Launch) -> Result<Manifest, Failure> {
+        let manifest = self.bucket.get_json(&manifest_key(&launch.bundle), MAX_MANIFEST_BYTES).await?;
+        manifest.ok_or_else(|| Failure::new(ErrorName::Internal, "the release has no manifest"))
+    }
+
+    /// Something else is going on with the stack: since when is noted.
+    pub(crate) async fn busy(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Polled<State>, Failure> {
+        let since = record.busy_since.unwrap_or(now);
+        if record.busy_since.is_none() {
+            slipway_handler::note(&self.store, record, |record| record.busy_since = Some(now)).await?;
+        }
+        Ok(Polled { state: State::Busy, wait: change_set::wait_for_idle(since, now) })
     }
 
     /// Executes the change set, if everything still is what it was when it became ready and, where the stage asks for it,
@@ -160,8 +179,19 @@ impl ChangeSet {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
         });
         slipway_handler::still_ours(&self.store, reference, &noted.await?, now).await?;
-        stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await?;
-        Ok(EXECUTING)
+        match stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await {
+            Ok(()) => Ok(EXECUTING),
+            Err(error) if matches!(error.kind, Kind::Refused | Kind::Conflict) => {
+                // A call whose answer was lost is refused when it is sent again.
+                let described = stack.describe_change_set(&made.arn).await?;
+                if described.is_some_and(|set| set.execution_status.starts_with("EXECUTE_")) {
+                    Ok(EXECUTING)
+                } else {
+                    Err(error.into())
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Protects the stack, if its stage is protected.
@@ -195,9 +225,4 @@ fn launch(deployment: &Deployment) -> Result<&Launch, Failure> {
 
 fn made(record: &DeploymentRecord) -> Result<&ChangeSetRef, Failure> {
     record.change_set.as_ref().ok_or_else(|| Failure::new(ErrorName::Internal, "the change set was not made yet"))
-}
-
-/// Something else is going on with the stack.
-pub(crate) fn busy(deployment: &Deployment, now: Timestamp) -> Polled<State> {
-    Polled { state: State::Busy, wait: change_set::wait_for_idle(deployment, now) }
 }

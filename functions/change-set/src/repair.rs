@@ -11,7 +11,7 @@ use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::SKEW;
 use slipway_handler::{Failure, Polled};
 
-use crate::change_set::{ChangeSet, State, busy};
+use crate::change_set::{ChangeSet, State};
 
 /// The most stacks that are looked into for what could not be rolled back.
 const MOST_STACKS: usize = 20;
@@ -38,9 +38,9 @@ impl ChangeSet {
                 return Ok(REPAIRING);
             }
         }
-        let described = stack.describe(None).await?;
-        let stack_id = match repair::open(deployment, described.as_ref().map(StackDescription::seen), now)? {
-            Opening::Wait => return Ok(busy(deployment, now)),
+        let (described, since) = (stack.describe(None).await?, record.busy_since.unwrap_or(now));
+        let stack_id = match repair::open(deployment, described.as_ref().map(StackDescription::seen), since, now)? {
+            Opening::Wait => return self.busy(record, now).await,
             Opening::Nothing => {
                 let status = described.as_ref().map(|stack| stack.status.as_str());
                 self.note_found(record, &Found::nothing(status)).await?;
@@ -68,9 +68,9 @@ impl ChangeSet {
             Err(error) if matches!(error.kind, Kind::Refused | Kind::Conflict) => {
                 // A call whose answer was lost is refused when it is sent again: the stack's events tell whose operation goes on.
                 let described = stack.describe(None).await?;
-                match repair::open(deployment, described.as_ref().map(StackDescription::seen), now)? {
+                match repair::open(deployment, described.as_ref().map(StackDescription::seen), since, now)? {
                     Opening::Stuck { .. } => Err(error.into()),
-                    Opening::Wait | Opening::Nothing => Ok(busy(deployment, now)),
+                    Opening::Wait | Opening::Nothing => self.busy(record, now).await,
                 }
             }
             Err(error) => Err(error.into()),

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
+use slipway_domain::change_set;
 use slipway_domain::deployment::{Deployment, DeploymentRef, Operation, OperationMark};
 use slipway_domain::environment::Due;
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_status::{Entry, StackStatus};
 use slipway_domain::stages::Refusal;
-use slipway_domain::waiting::next_wait;
 use slipway_handler::{Failure, Polled};
 
 /// What the function works with.
@@ -55,15 +55,14 @@ impl Teardown {
         };
         let status = StackStatus::parse(&described.status)?;
         if status.entry(false) == Entry::Busy && status != StackStatus::DeleteInProgress {
-            let waited = now.duration_since(deployment.started_at);
-            if waited > deployment.timeout.duration() {
-                let message = format!("the stack {} has been {status} for {waited:#}", deployment.stack_name);
-                return Err(Failure::new(ErrorName::StackBusy, message));
+            let since = record.busy_since.unwrap_or(now);
+            if let Some(error) = change_set::busy_for_too_long(deployment, status, since, now) {
+                return Err(error.into());
             }
-            return Ok(Polled {
-                state: State::Busy,
-                wait: next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None),
-            });
+            if record.busy_since.is_none() {
+                slipway_handler::note(&self.store, &record, |record| record.busy_since = Some(now)).await?;
+            }
+            return Ok(Polled { state: State::Busy, wait: change_set::wait_for_idle(since, now) });
         }
         let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: now };
         let noted = slipway_handler::note(&self.store, &record, |record| {

@@ -13,7 +13,7 @@ use slipway_domain::change_set::{self, Making, MakingError};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::session_policy::Purpose;
-use slipway_domain::stack_change::{self, SKEW, Standing};
+use slipway_domain::stack_change::{self, SKEW, Seen, Standing};
 use slipway_handler::{Failure, Polled};
 
 use crate::place;
@@ -107,10 +107,11 @@ impl WaitForStack {
         let described = stack.describe(Some(&mark.stack_id)).await?;
         let status = described.as_ref().map(|described| described.status.as_str());
         let token = id.request_token(mark.what);
-        let events = match status {
-            Some(_) => of_operation(&stack.events(&mark.stack_id, mark.began_at - SKEW).await?, &token),
+        let all = match status {
+            Some(_) => stack.events(&mark.stack_id, mark.began_at - SKEW).await?,
             None => Vec::new(),
         };
+        let events = of_operation(&all, &token);
         if status.is_some() {
             if events.len() != record.events {
                 self.bucket.put_json(&events_key(environment, id), &events).await?;
@@ -125,10 +126,13 @@ impl WaitForStack {
             Operation::Execute => self.store.environment(environment).await?.and_then(|known| known.last_seconds),
             Operation::Delete | Operation::Repair => None,
         };
-        match stack_change::look(deployment, mark, status, &events, expected, now)? {
+        let seen = Seen { status, ours: &events, all: &all };
+        match stack_change::look(deployment, mark, seen, expected, now)? {
             Standing::Running(wait) => Ok(Polled { state: State::Pending, wait }),
             Standing::Done => Ok(Polled { state: State::Done, wait: 0 }),
             Standing::Failed(status) => {
+                // Where somebody else's operation ended it, only theirs tell why.
+                let events = if events.is_empty() { all.into_iter().rev().collect() } else { events };
                 let root = StackEvents { path: Vec::new(), events };
                 let stacks = with_children(stack, &mark.stack_id, root, &token).await?;
                 let cause = match root_cause(&stacks) {

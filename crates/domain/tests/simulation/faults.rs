@@ -18,8 +18,8 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a rolled back update is a success",
             Rules {
-                look: |deployment, mark, status, events, expected, now| match stack_change::look(
-                    deployment, mark, status, events, expected, now,
+                look: |deployment, mark, seen, expected, now| match stack_change::look(
+                    deployment, mark, seen, expected, now,
                 ) {
                     Ok(Standing::Failed(StackStatus::UpdateRollbackComplete)) => Ok(Standing::Done),
                     looked => looked,
@@ -30,12 +30,12 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a cleanup is the end of an update",
             Rules {
-                look: |deployment, mark, status, events, expected, now| {
-                    let ours = cause::told(events, &mark.stack_id) == status;
-                    if ours && status == Some("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS") {
+                look: |deployment, mark, seen, expected, now| {
+                    let ours = cause::told(seen.ours, &mark.stack_id) == seen.status;
+                    if ours && seen.status == Some("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS") {
                         return Ok(Standing::Done);
                     }
-                    stack_change::look(deployment, mark, status, events, expected, now)
+                    stack_change::look(deployment, mark, seen, expected, now)
                 },
                 ..right()
             },
@@ -44,13 +44,13 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a status counts without an event of the operation",
             Rules {
-                look: |deployment, mark, status, events, expected, now| {
+                look: |deployment, mark, seen, expected, now| {
                     let complete =
-                        status.is_some_and(|status| ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&status));
+                        seen.status.is_some_and(|status| ["CREATE_COMPLETE", "UPDATE_COMPLETE"].contains(&status));
                     if complete && mark.what == Operation::Execute {
                         return Ok(Standing::Done);
                     }
-                    stack_change::look(deployment, mark, status, events, expected, now)
+                    stack_change::look(deployment, mark, seen, expected, now)
                 },
                 ..right()
             },
@@ -58,9 +58,9 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a stack that is gone was executed",
             Rules {
-                look: |deployment, mark, status, events, expected, now| match status {
+                look: |deployment, mark, seen, expected, now| match seen.status {
                     None | Some("DELETE_COMPLETE") => Ok(Standing::Done),
-                    status => stack_change::look(deployment, mark, status, events, expected, now),
+                    Some(_) => stack_change::look(deployment, mark, seen, expected, now),
                 },
                 ..right()
             },
@@ -68,9 +68,9 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a failed deletion is a deletion",
             Rules {
-                look: |deployment, mark, status, events, expected, now| match status {
+                look: |deployment, mark, seen, expected, now| match seen.status {
                     Some("DELETE_FAILED") if mark.what == Operation::Delete => Ok(Standing::Done),
-                    status => stack_change::look(deployment, mark, status, events, expected, now),
+                    Some(_) | None => stack_change::look(deployment, mark, seen, expected, now),
                 },
                 ..right()
             },
@@ -78,8 +78,8 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a wait has no end",
             Rules {
-                look: |deployment, mark, status, events, expected, now| match stack_change::look(
-                    deployment, mark, status, events, expected, now,
+                look: |deployment, mark, seen, expected, now| match stack_change::look(
+                    deployment, mark, seen, expected, now,
                 ) {
                     Err(StackError::TimedOut { .. }) => Ok(Standing::Running(60)),
                     looked => looked,
@@ -90,7 +90,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a busy stack is waited for without end",
             Rules {
-                open: |deployment, seen, now| match change_set::open(deployment, seen, now) {
+                open: |deployment, seen, since, now| match change_set::open(deployment, seen, since, now) {
                     Err(OpeningError::Busy { .. } | OpeningError::Repair { .. }) => Ok(Opening::Wait),
                     opened => opened,
                 },
@@ -100,10 +100,10 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a protected stack is made anew",
             Rules {
-                open: |deployment, seen, now| {
+                open: |deployment, seen, since, now| {
                     let mut ephemeral = deployment.clone();
                     ephemeral.target.protected = false;
-                    change_set::open(&ephemeral, seen, now)
+                    change_set::open(&ephemeral, seen, since, now)
                 },
                 ..right()
             },
@@ -111,14 +111,14 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
         (
             "a stack that was rolled back is made anew",
             Rules {
-                open: |deployment, seen, now| match seen {
+                open: |deployment, seen, since, now| match seen {
                     Some(seen) if seen.status == "UPDATE_ROLLBACK_COMPLETE" && !deployment.target.protected => {
                         Ok(Opening::Delete {
                             stack_id: seen.id.to_owned(),
                             status: StackStatus::UpdateRollbackComplete,
                         })
                     }
-                    seen => change_set::open(deployment, seen, now),
+                    seen => change_set::open(deployment, seen, since, now),
                 },
                 ..right()
             },

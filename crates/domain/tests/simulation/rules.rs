@@ -14,7 +14,7 @@ use slipway_domain::deployment::{
 use slipway_domain::environment::{self, Due, Environment, Shown, Superseded};
 use slipway_domain::lease::{self, Lease, Lost, Taking};
 use slipway_domain::names::Digest;
-use slipway_domain::stack_change::{self, StackError, Standing};
+use slipway_domain::stack_change::{self, Seen, StackError, Standing};
 
 /// What the driver asks before it does anything.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ pub(crate) struct Rules {
     pub(crate) take: fn(Option<&Lease>, &DeploymentId, Option<&DeploymentId>, Timestamp) -> Taking,
     pub(crate) hold: fn(Option<&Lease>, &DeploymentId, u64, Timestamp) -> Result<Lease, Lost>,
     pub(crate) give_up: fn(Option<&Lease>, &DeploymentId, Timestamp) -> Option<Lease>,
-    pub(crate) open: fn(&Deployment, Option<SeenStack<'_>>, Timestamp) -> Result<Opening, OpeningError>,
+    pub(crate) open: fn(&Deployment, Option<SeenStack<'_>>, Timestamp, Timestamp) -> Result<Opening, OpeningError>,
     pub(crate) making:
         fn(&Deployment, &ChangeSetRef, Option<SeenChangeSet<'_>>, Timestamp) -> Result<Making, MakingError>,
     pub(crate) executable: fn(
@@ -37,14 +37,7 @@ pub(crate) struct Rules {
         Option<&Approval>,
     ) -> Result<(), NotExecutable>,
     pub(crate) of_operation: fn(&[StackEvent], &str) -> Vec<StackEvent>,
-    pub(crate) look: fn(
-        &Deployment,
-        &OperationMark,
-        Option<&str>,
-        &[StackEvent],
-        Option<u32>,
-        Timestamp,
-    ) -> Result<Standing, StackError>,
+    pub(crate) look: fn(&Deployment, &OperationMark, Seen<'_>, Option<u32>, Timestamp) -> Result<Standing, StackError>,
     pub(crate) decide: fn(&Approval, Verdict, &JobClaims, Timestamp) -> Result<Decision, DecisionError>,
     pub(crate) voided: fn(&Approval, &str) -> Option<Approval>,
 

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Bound, Decision, Verdict};
 use slipway_domain::cause::StackEvent;
-use slipway_domain::change_set::{Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack};
+use slipway_domain::change_set::{
+    self, Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack,
+};
 use slipway_domain::deployment::{
     Action, ChangeSetRef, DeploymentId, DeploymentRecord, DeploymentRef, Ending, Operation, OperationMark, Outcome,
     ReleaseDigests,
@@ -14,7 +16,7 @@ use slipway_domain::deployment::{
 use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
 use slipway_domain::lease::{Holder, Lost, Taking};
 use slipway_domain::names::Digest;
-use slipway_domain::stack_change::{self, SKEW, StackError, Standing};
+use slipway_domain::stack_change::{self, SKEW, Seen, StackError, Standing};
 use slipway_domain::stack_status::{Entry, StackStatus, UnknownStatus};
 use slipway_domain::stages::OnFailure;
 use slipway_domain::waiting::next_wait;
@@ -465,16 +467,19 @@ impl Step {
         self.session().await?;
         let described = self.describe(None).await?;
         let seen = described.as_ref().map(|stack| SeenStack { id: &stack.id, status: stack.status });
-        let busy = Said::Again(slipway_domain::change_set::wait_for_idle(deployment, self.now));
-        let creates = match (self.rules.open)(deployment, seen, self.now)? {
+        let since = record.busy_since.unwrap_or(self.now);
+        let creates = match (self.rules.open)(deployment, seen, since, self.now)? {
             Opening::Create => true,
             Opening::Update => false,
-            Opening::Wait => return Ok(busy),
+            Opening::Wait => return self.busy(&record).await,
             Opening::Delete { stack_id, status } => {
                 let said = format!("The stack is {status}: its first create failed, so it is deleted and made anew.");
-                self.note(&record, |record| record.say(&said)).await?;
+                let noted = self.note(&record, |record| record.say(&said)).await?;
+                self.passes("s3:GetObject").await?;
+                self.not_ended(&noted)?;
+                self.hold(fence).await?;
                 self.delete_stack(&stack_id, Some(fence)).await?;
-                return Ok(busy);
+                return self.busy(&record).await;
             }
         };
         self.passes("s3:GetObject").await?;
@@ -606,7 +611,7 @@ impl Step {
         let status = described.as_ref().map(|stack| stack.status);
         let token = record.deployment.id.request_token(mark.what);
         let since = moment(mark.began_at - SKEW);
-        let events = match status {
+        let all = match status {
             Some(_) => {
                 let events = self.world.call("cloudformation:DescribeStackEvents", |state| {
                     let at = state.look();
@@ -615,11 +620,11 @@ impl Step {
                 });
                 let events = events.await.map_err(|no| failure("cloudformation:DescribeStackEvents", no))?;
                 let told = |(index, event)| told(index, event, &mark.stack_id);
-                let told: Vec<StackEvent> = events.iter().enumerate().map(told).collect();
-                (self.rules.of_operation)(&told, &token)
+                events.iter().enumerate().map(told).collect::<Vec<StackEvent>>()
             }
             None => Vec::new(),
         };
+        let events = (self.rules.of_operation)(&all, &token);
         if status.is_some() {
             if events.len() != record.events {
                 self.passes("s3:PutObject").await?;
@@ -636,7 +641,8 @@ impl Step {
             }
             Operation::Delete | Operation::Repair => None,
         };
-        let standing = (self.rules.look)(&record.deployment, mark, status, &events, expected, self.now)?;
+        let standing =
+            (self.rules.look)(&record.deployment, mark, Seen { status, ours: &events, all: &all }, expected, self.now)?;
         match standing {
             Standing::Running(wait) => Ok(Said::Again(wait)),
             Standing::Done => Ok(Said::Done),
@@ -692,6 +698,14 @@ impl Step {
 
     // ---- teardown
 
+    async fn busy(&self, record: &DeploymentRecord) -> Result<Said, Failure> {
+        let since = record.busy_since.unwrap_or(self.now);
+        if record.busy_since.is_none() {
+            self.note(record, |record| record.busy_since = Some(self.now)).await?;
+        }
+        Ok(Said::Again(change_set::wait_for_idle(since, self.now)))
+    }
+
     pub(crate) async fn tear_down(self, fence: u64) -> Result<Said, Failure> {
         let record = self.hold(fence).await?;
         let deployment = &record.deployment;
@@ -714,17 +728,18 @@ impl Step {
         };
         let status = StackStatus::parse(described.status)?;
         if status.entry(false) == Entry::Busy && status != StackStatus::DeleteInProgress {
-            let waited = self.now.duration_since(deployment.started_at);
-            if waited > deployment.timeout.duration() {
-                return Err(Failure::new(ErrorName::StackBusy, "busy for too long"));
+            let since = record.busy_since.unwrap_or(self.now);
+            if let Some(error) = change_set::busy_for_too_long(deployment, status, since, self.now) {
+                return Err(error.into());
             }
-            return Ok(Said::Again(next_wait(u32::try_from(waited.as_secs()).unwrap_or(0), None)));
+            return self.busy(&record).await;
         }
         let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: self.now };
-        self.note(&record, |record| {
+        let noted = self.note(&record, |record| {
             record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
-        })
-        .await?;
+        });
+        self.not_ended(&noted.await?)?;
+        self.hold(fence).await?;
         self.delete_stack(&described.id, Some(fence)).await?;
         Ok(Said::Done)
     }
