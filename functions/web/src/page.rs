@@ -153,6 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_says_what_it_goes_back_to() {
+        let approval = asked("news");
+        let mut record = record(&approval);
+        let back = json!({
+            "from": "01a20632-4446-7cc2-a162-1ba210a234b5", "to": "01a20632-4446-7cc2-a162-1ba210a234b4",
+            "release": "3".repeat(64), "commit": "900d", "pipeline_id": 1999
+        });
+        record.deployment.back = serde_json::from_value(back).unwrap();
+        let html = Page::new(&approval, &record, rich(), approval.asked_at).html().unwrap();
+        for shown in ["Roll news back in prod?", "commit 900d, which pipeline 1999 deployed"] {
+            assert!(html.contains(shown), "{shown} in {html}");
+        }
+        assert!(!html.contains("714a629c"), "the commit of the job that asks is not what is launched");
+    }
+
+    #[test]
     fn the_largest_page_fits_into_an_answer() {
         // Lambda's limit: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>.
         const ANSWER_BYTES: usize = 6 * 1024 * 1024;
