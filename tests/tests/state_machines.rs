@@ -14,14 +14,11 @@ const MACHINES: [(&str, &str); 2] = [
 
 /// Lambda did not take the call: docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html. As long as AWS is
 /// busy, whichever service of it, a step waits.
-const NOT_INVOKED: [&str; 4] = [
-    "Lambda.TooManyRequestsException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-];
-/// The function died: its answer is unknown, it ran into its time limit, or its process ended.
-const DIED: [&str; 3] = ["Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError"];
+const NOT_INVOKED: [&str; 3] =
+    ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.SdkClientException"];
+/// Lambda refused the call, which may be for good; or the function died: its answer is unknown, it ran into its time limit, or
+/// its process ended.
+const DIED: [&str; 4] = ["Lambda.AWSLambdaException", "Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError"];
 /// The one failure tail.
 const TAIL: &str = "Settle failure";
 
