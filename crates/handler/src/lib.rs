@@ -8,7 +8,7 @@ mod step;
 
 pub use discard::discard;
 pub use failure::Failure;
-pub use lookup::{hold, not_ended, note, record, stages, still_ours};
+pub use lookup::{hold, not_ended, note, record, stages, still_ours, wait_for_idle};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
+use slipway_domain::change_set;
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef};
 use slipway_domain::stages::Stages;
 
@@ -53,6 +54,17 @@ pub fn not_ended(noted: &DeploymentRecord) -> Result<(), Failure> {
         None => Ok(()),
         Some(_) => Err(Failure::new(ErrorName::Stopped, "the deployment ended while this step was at work")),
     }
+}
+
+/// Something else is at work on the deployment's stack: notes since when, and says how many seconds to wait before the next look.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn wait_for_idle(store: &Store, record: &DeploymentRecord, now: Timestamp) -> Result<u32, Failure> {
+    if record.busy_since.is_none() {
+        note(store, record, |record| record.busy_since = Some(now)).await?;
+    }
+    Ok(change_set::wait_for_idle(record.busy_since.unwrap_or(now), now))
 }
 
 /// The stages, as they are configured now.

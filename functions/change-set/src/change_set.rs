@@ -126,9 +126,9 @@ impl ChangeSet {
         let noted = noted.await?;
         if let Err(stopped) = slipway_handler::not_ended(&noted) {
             // The execution was stopped while CloudFormation was called: whoever cleaned up found nothing yet.
-            slipway_handler::discard(&self.store, &self.targets, &noted, now).await?;
+            let discarded = slipway_handler::discard(&self.store, &self.targets, &noted, now).await;
             self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
-            return Err(stopped);
+            return Err(discarded.err().unwrap_or(stopped));
         }
         Ok(Polled { state: State::Made, wait: 0 })
     }
@@ -138,13 +138,10 @@ impl ChangeSet {
         manifest.ok_or_else(|| Failure::new(ErrorName::Internal, "the release has no manifest"))
     }
 
-    /// Something else is going on with the stack: since when is noted.
+    /// Something else is going on with the stack.
     pub(crate) async fn busy(&self, record: &DeploymentRecord, now: Timestamp) -> Result<Polled<State>, Failure> {
-        let since = record.busy_since.unwrap_or(now);
-        if record.busy_since.is_none() {
-            slipway_handler::note(&self.store, record, |record| record.busy_since = Some(now)).await?;
-        }
-        Ok(Polled { state: State::Busy, wait: change_set::wait_for_idle(since, now) })
+        let wait = slipway_handler::wait_for_idle(&self.store, record, now).await?;
+        Ok(Polled { state: State::Busy, wait })
     }
 
     /// Executes the change set, if everything still is what it was when it became ready and, where the stage asks for it,

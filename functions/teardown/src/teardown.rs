@@ -59,10 +59,8 @@ impl Teardown {
             if let Some(error) = change_set::busy_for_too_long(deployment, status, since, now) {
                 return Err(error.into());
             }
-            if record.busy_since.is_none() {
-                slipway_handler::note(&self.store, &record, |record| record.busy_since = Some(now)).await?;
-            }
-            return Ok(Polled { state: State::Busy, wait: change_set::wait_for_idle(since, now) });
+            let wait = slipway_handler::wait_for_idle(&self.store, &record, now).await?;
+            return Ok(Polled { state: State::Busy, wait });
         }
         let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: now };
         let noted = slipway_handler::note(&self.store, &record, |record| {
