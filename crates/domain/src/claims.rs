@@ -1,8 +1,8 @@
-//! What a verified GitLab ID token says of the job that holds it.
+//! What is proven of who asks: a job by its GitLab ID token, a person by a sign-in, an AWS principal by its signature.
 
 use jiff::Timestamp;
 
-use crate::names::ProjectId;
+use crate::names::{AccountId, ProjectId};
 
 /// The verified claims of one CI job. Nothing else may be believed about who asks. Only `crates/identity` makes one from a
 /// token, so it cannot be read from anything else.
@@ -57,6 +57,28 @@ pub struct JobClaims {
     pub jti: String,
     /// `exp`: until when the token is valid (the job's timeout).
     pub expires_at: Timestamp,
+}
+
+/// A person who signed in to GitLab in a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// `sub`: the user, for good.
+    pub user_id: u64,
+    /// `nickname`: the user's login, which may be renamed.
+    pub user_login: String,
+    /// `groups`: the groups, by full path, of which the user is a member, also through a group above.
+    pub groups: Vec<String>,
+}
+
+/// An AWS principal, as `sts:GetCallerIdentity` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `Arn`: of an IAM user, or of a role's session.
+    pub arn: String,
+    /// `Account`.
+    pub account: AccountId,
+    /// `UserId`: the user's unique id, or the role's and the session's name.
+    pub user_id: String,
 }
 
 /// Whether a job runs for a branch or a tag.

@@ -55,6 +55,12 @@ impl Settings {
         web_url = "SLIPWAY_WEB_URL";
         /// The name of the SSM parameter with the key of the approval links.
         link_key_parameter = "SLIPWAY_LINK_KEY";
+        /// The name of the SSM parameter with the key that signs the sessions of `web`.
+        session_key_parameter = "SLIPWAY_SESSION_KEY";
+        /// The name of the event bus that Slipway tells its events.
+        bus = "SLIPWAY_BUS";
+        /// The ARN of the SNS topic that is told when a decision is wanted.
+        topic = "SLIPWAY_TOPIC";
     }
 
     /// The region that the function runs in, which is the bucket's and every target's.
