@@ -11,11 +11,13 @@ mod error;
 mod fetch;
 mod issuer;
 mod keys;
+mod provider;
 mod token;
 mod verifier;
 
 pub use error::{IdentityError, SetupError};
-pub use issuer::{Audience, Issuer};
+pub use issuer::{Audience, ClientId, Issuer};
+pub use keys::Keys;
 pub use slipway_domain::claims::{JobClaims, RefType};
 pub use token::{LEEWAY_SECONDS, MAX_TOKEN_BYTES};
 pub use verifier::Verifier;

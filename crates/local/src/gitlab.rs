@@ -218,6 +218,12 @@ impl GitLab {
         self.key.pair.public_key().as_ref()
     }
 
+    /// The key set that it publishes: what a platform team keeps in a parameter where AWS cannot reach the instance.
+    #[must_use]
+    pub fn key_set(&self) -> &str {
+        &self.key.published
+    }
+
     /// How often the keys were fetched.
     #[must_use]
     pub fn hits(&self) -> usize {
