@@ -6,7 +6,7 @@
     reason = "a test that cannot go on should say where, and its time is now"
 )]
 
-#[path = "../../local/src/gitlab.rs"]
+#[path = "../../local/src/gitlab/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the demo uses the rest of it")]
 mod gitlab;
 
