@@ -101,6 +101,34 @@ pub enum IdentityError {
         /// What happened.
         reason: String,
     },
+    /// GitLab does not take the code that the browser came back with.
+    #[error(
+        "GitLab does not take the sign-in's code: it has expired, was used already, or is another's. Sign in again"
+    )]
+    CodeRefused,
+    /// GitLab does not take Slipway as an application.
+    #[error(
+        "GitLab refuses Slipway's sign-in application ({error}): in GitLab it must have this client id, the scope openid, \
+         this very redirect URI, and not be confidential"
+    )]
+    ClientRefused {
+        /// OAuth's name for why (RFC 6749, 5.2).
+        error: &'static str,
+    },
+    /// The ID token is not of this sign-in.
+    #[error("claim nonce is not the one of this sign-in. Sign in again")]
+    OtherSignIn,
+    /// GitLab's two answers speak of two people.
+    #[error("GitLab's user information is of user {found}, its ID token of user {expected}. Sign in again")]
+    OtherPerson {
+        /// `sub` of the ID token.
+        expected: u64,
+        /// `sub` of the user information.
+        found: u64,
+    },
+    /// The system gives no random bytes.
+    #[error("no random bytes can be drawn")]
+    NoRandomness,
     /// The key set that is kept for an issuer which cannot be reached is none.
     #[error("the key set that is kept for the issuer is not usable: {reason}. Copy its /oauth/discovery/keys anew")]
     KeysInvalid {
