@@ -11,11 +11,15 @@ mod error;
 mod fetch;
 mod issuer;
 mod keys;
+mod provider;
+mod sign_in;
 mod token;
 mod verifier;
 
 pub use error::{IdentityError, SetupError};
-pub use issuer::{Audience, Issuer};
-pub use slipway_domain::claims::{JobClaims, RefType};
+pub use issuer::{Audience, ClientId, Issuer};
+pub use keys::Keys;
+pub use sign_in::{Attempt, SignIn};
+pub use slipway_domain::claims::{JobClaims, Person, RefType};
 pub use token::{LEEWAY_SECONDS, MAX_TOKEN_BYTES};
 pub use verifier::Verifier;
