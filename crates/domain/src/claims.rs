@@ -59,28 +59,6 @@ pub struct JobClaims {
     pub expires_at: Timestamp,
 }
 
-/// A person who signed in to GitLab in a browser.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
-    /// `sub`: the user, for good.
-    pub user_id: u64,
-    /// `nickname`: the user's login, which may be renamed.
-    pub user_login: String,
-    /// `groups`: the groups, by full path, of which the user is a member, also through a group above.
-    pub groups: Vec<String>,
-}
-
-/// An AWS principal, as `sts:GetCallerIdentity` tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// `Arn`: of an IAM user, or of a role's session.
-    pub arn: String,
-    /// `Account`.
-    pub account: AccountId,
-    /// `UserId`: the user's unique id, or the role's and the session's name.
-    pub user_id: String,
-}
-
 /// Whether a job runs for a branch or a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefType {

@@ -126,6 +126,13 @@ impl ApprovalPolicy {
         approvers.chain(self.principals.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether there is a way to give it, where people can, or cannot, sign in in the browser.
+    #[must_use]
+    pub fn can_be_given(&self, sign_in: bool) -> bool {
+        let people = !self.approvers.is_empty() && (sign_in || self.by_job);
+        people || self.principals.len() >= self.required as usize
+    }
+
     /// What is wrong with it, for a person.
     fn fault(&self) -> Option<&'static str> {
         let people = self.approvers.iter().filter(|approver| !matches!(approver, Approver::Group(_))).count();

@@ -3,6 +3,7 @@
 mod deliver;
 mod discard;
 mod failure;
+mod keys;
 mod lookup;
 mod settings;
 mod step;
@@ -10,6 +11,7 @@ mod step;
 pub use deliver::deliver;
 pub use discard::discard;
 pub use failure::Failure;
+pub use keys::keys;
 pub use lookup::{hold, not_ended, note, note_recording, record, stages, still_ours, wait_for_idle};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};

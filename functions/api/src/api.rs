@@ -20,6 +20,7 @@ use slipway_domain::protocol::{
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
+use slipway_domain::stages::Stages;
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
 
@@ -34,6 +35,8 @@ pub(crate) struct Api {
     pub(crate) bucket: Bucket,
     pub(crate) parameters: Parameters,
     pub(crate) verifier: Verifier,
+    /// Whether people can sign in in the browser.
+    pub(crate) sign_in: bool,
     pub(crate) stages_parameter: String,
     pub(crate) link_key_parameter: String,
     pub(crate) deploy_machine: String,
@@ -90,6 +93,7 @@ impl Api {
             }
         }
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        self.can_be_approved(&stages, &request.on)?;
         let admission = admission::deploy(request, claims, &stages, now);
         let admission = self.on_record("deploy", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
@@ -150,6 +154,7 @@ impl Api {
         let launch = previous.launch.clone().ok_or_else(nothing)?;
         let back = Back::new(live, &previous, &launch);
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        self.can_be_approved(&stages, &request.on)?;
         let admission = admission::rollback(request, launch, back, claims, &stages, now);
         let admission = self.on_record("rollback", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
@@ -186,6 +191,20 @@ impl Api {
             Entry { act, by: Actor::Job(by), reason: request.reason.clone(), deployment: Some(owner), at: now };
         let unlocked = self.store.break_lease(&environment, fence, &entry).await?;
         Ok(Unlocked { environment, holder, unlocked })
+    }
+
+    /// Makes sure, before anybody waits for it, that somebody can give the approval that the stage asks for.
+    fn can_be_approved(&self, stages: &Stages, on: &On) -> Result<(), Failure> {
+        let policy = stages.get(&on.stage).ok().and_then(|stage| stage.approval.as_ref());
+        if policy.is_none_or(|policy| policy.can_be_given(self.sign_in)) {
+            return Ok(());
+        }
+        let message = format!(
+            "stage {} asks for an approval that nobody can give: deploy the control plane with GitLabClientId, or let the stage's \
+             approval have \"by_job\": true or \"principals\"",
+            on.stage
+        );
+        Err(Failure::new(ErrorName::Internal, message))
     }
 
     /// What a stage's policy refuses goes on record, once for each token and request.
