@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// Why an ID token is not accepted. No variant holds the token, or any part of its signature.
+/// Why a proof is not accepted. No variant holds a token, a code, or any part of a signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The token was not even looked at.
@@ -126,6 +126,56 @@ pub enum IdentityError {
         /// `sub` of the user information.
         found: u64,
     },
+    /// A presigned request that is not exactly what it must be.
+    #[error("the signed sts:GetCallerIdentity is refused: {part} is {found}, and must be {rule}")]
+    SignedRequest {
+        /// Which part of it.
+        part: &'static str,
+        /// What it is, shortened; not if it is a secret.
+        found: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A presigned request of another time.
+    #[error(
+        "the signed sts:GetCallerIdentity is of {signed_at} and good for {valid_for} s, but it is {now}. Sign a new one, \
+         and compare the clocks"
+    )]
+    SignedRequestTime {
+        /// When it was signed, as it says itself.
+        signed_at: Timestamp,
+        /// For how many seconds.
+        valid_for: i64,
+        /// When it was checked.
+        now: Timestamp,
+    },
+    /// STS does not know, or not believe, who signed.
+    #[error(
+        "AWS STS refuses the signed sts:GetCallerIdentity ({code}). Sign a new one, for this very decision and with AWS \
+         credentials that are valid"
+    )]
+    CallerRefused {
+        /// STS's code, like `SignatureDoesNotMatch`; the HTTP status where there is none.
+        code: String,
+    },
+    /// STS could not be asked. Trying again can help.
+    #[error("AWS STS could not be asked: {reason}")]
+    StsUnavailable {
+        /// What happened.
+        reason: String,
+    },
+    /// STS answered, but not who signed.
+    #[error("AWS STS's answer is not usable: {reason}")]
+    StsAnswerInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The request cannot be signed with these credentials.
+    #[error("sts:GetCallerIdentity cannot be signed: {reason}")]
+    Unsigned {
+        /// Why.
+        reason: String,
+    },
     /// The system gives no random bytes.
     #[error("no random bytes can be drawn")]
     NoRandomness,
@@ -146,14 +196,14 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    /// Whether the same token can be accepted when it is tried again shortly.
+    /// Whether the same proof can be accepted when it is tried again shortly. A sign-in's code may have been used up.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::IssuerUnavailable { .. })
+        matches!(self, Self::IssuerUnavailable { .. } | Self::StsUnavailable { .. })
     }
 }
 
-/// Why a configured [`Issuer`](crate::Issuer) or [`Audience`](crate::Audience) is refused.
+/// Why something configured is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
     /// No issuer to trust.
@@ -171,6 +221,14 @@ pub enum SetupError {
     ClientId {
         /// What was configured.
         found: String,
+    },
+    /// No STS to ask.
+    #[error("the STS endpoint {found} {reason}; give one like https://sts.eu-central-1.amazonaws.com")]
+    StsEndpoint {
+        /// What was configured.
+        found: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// No audience to expect.
     #[error("the audience {found} must be 1 to 255 printable ASCII characters without spaces")]
