@@ -39,8 +39,7 @@ impl Announcements {
 
     async fn event(&self, detail_type: &str, detail: &impl Serialize) -> Result<(), AwsError> {
         const CALL: &str = "events:PutEvents";
-        let detail =
-            serde_json::to_string(detail).map_err(|error| AwsError::unexpected(CALL, error.to_string()))?;
+        let detail = serde_json::to_string(detail).map_err(|error| AwsError::unexpected(CALL, error.to_string()))?;
         let entry = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(SOURCE);
         let entry = entry.detail_type(detail_type).detail(detail).build();
         let sent = self.events.put_events().entries(entry).send().await;

@@ -155,7 +155,13 @@ impl Store {
     }
 
     /// The item that takes a row's place, of which `read` was read before.
-    fn item<T: Serialize>(&self, call: &'static str, key: &Key, value: &T, read: Option<u64>) -> Result<Attributes, AwsError> {
+    fn item<T: Serialize>(
+        &self,
+        call: &'static str,
+        key: &Key,
+        value: &T,
+        read: Option<u64>,
+    ) -> Result<Attributes, AwsError> {
         let document = serde_dynamo::to_attribute_value(value)
             .map_err(|error| AwsError::unexpected(call, format!("{}: {error}", key.sort)))?;
         Ok(HashMap::from([
@@ -332,12 +338,13 @@ impl Store {
     /// # Errors
     /// [`AwsError`].
     pub async fn refuse(&self, id: &Digest, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
-        let attributes = |at: &Timestamp| HashMap::from([("ttl".to_owned(), number(at.as_second() + ADMISSION_SECONDS))]);
-        let refused =
-            self.update_recording(&Key::refusal(id), environment, attributes, |known: Option<&Timestamp>| match known {
-                None => Ok::<_, Infallible>((Some(entry.at), Some(entry.clone()), ())),
-                Some(_) => Ok((None, None, ())),
-            });
+        let attributes =
+            |at: &Timestamp| HashMap::from([("ttl".to_owned(), number(at.as_second() + ADMISSION_SECONDS))]);
+        let key = Key::refusal(id);
+        let refused = self.update_recording(&key, environment, attributes, |known: Option<&Timestamp>| match known {
+            None => Ok::<_, Infallible>((Some(entry.at), Some(entry.clone()), ())),
+            Some(_) => Ok((None, None, ())),
+        });
         infallible(refused.await)
     }
 
@@ -474,12 +481,7 @@ impl Store {
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn break_lease(
-        &self,
-        environment: &EnvironmentKey,
-        fence: u64,
-        entry: &Entry,
-    ) -> Result<bool, AwsError> {
+    pub async fn break_lease(&self, environment: &EnvironmentKey, fence: u64, entry: &Entry) -> Result<bool, AwsError> {
         let key = Key::lease(environment);
         let broken = self.update_recording(
             &key,
@@ -524,7 +526,8 @@ impl Store {
             .await
             .map_err(|error| sort(CALL, &error))?;
         let rows = answer.items.unwrap_or_default().into_iter().map(|item| {
-            let number = item.get("sk").and_then(|sk| sk.as_s().ok()).and_then(|sk| sk.strip_prefix("ROW#")?.parse().ok());
+            let number =
+                item.get("sk").and_then(|sk| sk.as_s().ok()).and_then(|sk| sk.strip_prefix("ROW#")?.parse().ok());
             let number = number.ok_or_else(|| AwsError::unexpected(CALL, "an audit row has no number"))?;
             Ok(AuditRow { number, text: row::<String>(CALL, item)?.value })
         });
@@ -669,14 +672,10 @@ impl Store {
         id: &Digest,
         mut rule: impl FnMut(Option<&Approval>) -> Result<Option<Approval>, E>,
     ) -> Result<Option<Approval>, StoreError<E>> {
-        self.update(
-            &Key::approval(id),
-            approval_attributes,
-            |approval: Option<&Approval>| {
-                let next = rule(approval)?;
-                Ok((next.clone(), next.or_else(|| approval.cloned())))
-            },
-        )
+        self.update(&Key::approval(id), approval_attributes, |approval: Option<&Approval>| {
+            let next = rule(approval)?;
+            Ok((next.clone(), next.or_else(|| approval.cloned())))
+        })
         .await
     }
 }
@@ -693,10 +692,7 @@ fn approval_attributes(approval: &Approval) -> Attributes {
 
 fn due_attributes(name: &(impl Iterator<Item = u8> + Clone), at: i64) -> Attributes {
     let shard = name.clone().fold(0, u8::wrapping_add) % DUE_SHARDS;
-    HashMap::from([
-        ("due_shard".to_owned(), text(format!("DUE#{shard}"))),
-        ("due_at".to_owned(), number(at)),
-    ])
+    HashMap::from([("due_shard".to_owned(), text(format!("DUE#{shard}"))), ("due_at".to_owned(), number(at))])
 }
 
 /// Waits a little, each time longer, and never as long as somebody else who waits.

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request, RollbackRequest, Status,
-    StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
 };
 
 use crate::aws::remote;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use aws_credential_types::provider::ProvideCredentials as _;
 use reqwest::header::{ACCEPT, HOST};
 use serde::{Deserialize, Serialize};
-use aws_credential_types::provider::ProvideCredentials as _;
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Verdict, caller_binding};
-use slipway_domain::names::Digest;
+use slipway_domain::names::{Digest, Region};
 use slipway_identity::{StsEndpoint, presign};
 
 use crate::error::CliError;
@@ -55,12 +55,14 @@ pub(crate) async fn aws_proof(link: &str, decision: Decision, region: Option<&st
     let region = of_link.map(|(_, region)| region).or(region);
     let config = crate::aws::own_config(region, None).await?;
     let region = config.region().map(ToString::to_string).unwrap_or_default();
+    let region = Region::new(region).map_err(|error| CliError::Usage(error.to_string()))?;
     let endpoint = match config.endpoint_url() {
         Some(url) => StsEndpoint::parse(url),
-        None => StsEndpoint::of_region(&region),
+        None => StsEndpoint::regional(&region),
     };
     let endpoint = endpoint.map_err(|error| CliError::Usage(error.to_string()))?;
-    let none = || CliError::Usage("there are no AWS credentials: sign in to AWS first, or give a job's ID token".into());
+    let none =
+        || CliError::Usage("there are no AWS credentials: sign in to AWS first, or give a job's ID token".into());
     let provider = config.credentials_provider().ok_or_else(none)?;
     let credentials = provider.provide_credentials().await.map_err(|_| none())?;
     let verdict = match decision {

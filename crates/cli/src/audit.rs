@@ -36,7 +36,9 @@ pub(crate) fn noted(text: &str) -> Result<Head, CliError> {
         let (number, hash) = text.split_once(':')?;
         Some(Head { number: number.parse().ok()?, hash: Digest::new(hash).ok()? })
     };
-    read().ok_or_else(|| CliError::Usage(format!("{text} is no head of a chain: it is NUMBER:HASH, as `slipway audit` shows it")))
+    read().ok_or_else(|| {
+        CliError::Usage(format!("{text} is no head of a chain: it is NUMBER:HASH, as `slipway audit` shows it"))
+    })
 }
 
 impl Chain {
@@ -156,7 +158,9 @@ mod tests {
         let (row, _) = head.follow(&entry).unwrap();
         let shown = line(&row);
         assert!(
-            shown.starts_with("    7  2026-01-01T09:00:00Z  refused    dana (job 1000 of pipeline 100)  deploy: claim ref is \"x\""),
+            shown.starts_with(
+                "    7  2026-01-01T09:00:00Z  refused    dana (job 1000 of pipeline 100)  deploy: claim ref is \"x\""
+            ),
             "{shown}"
         );
         assert!(!shown.contains('\u{1b}'), "{shown}");

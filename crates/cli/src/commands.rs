@@ -14,8 +14,10 @@ use slipway_domain::release::may_be_given;
 use crate::Again;
 use crate::api::Api;
 use crate::approve::{self, Decided, Decision, Proof};
+use crate::args::{
+    Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where,
+};
 use crate::audit::{self, Chain};
-use crate::args::{Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where};
 use crate::bundle::{self, Bundle};
 use crate::console::Console;
 use crate::dotenv::{self, Facts};

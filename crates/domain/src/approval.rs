@@ -258,7 +258,9 @@ pub enum DecisionError {
     #[error("nothing to decide any more: {0}")]
     Void(String),
     /// The stage wants people, not jobs.
-    #[error("stage {0} takes no decision of a job: sign in at the approval's link, or let the stage's approval have \"by_job\": true")]
+    #[error(
+        "stage {0} takes no decision of a job: sign in at the approval's link, or let the stage's approval have \"by_job\": true"
+    )]
     NotByJob(StageName),
     /// A job of another project.
     #[error("claim project_path is \"{0}\": only a job of the deployment's own project may decide")]
@@ -626,7 +628,9 @@ mod tests {
             Some(Answer::Fail(ErrorName::ApprovalRejected, "release-manager rejected the change set: no".into()))
         );
         let eve = person(9, "eve", &["group/leads"]);
-        assert!(yes(&ended, Who::Person(&eve)).unwrap_err().to_string().contains("already rejected by release-manager"));
+        assert!(
+            yes(&ended, Who::Person(&eve)).unwrap_err().to_string().contains("already rejected by release-manager")
+        );
     }
 
     #[test]

@@ -261,7 +261,12 @@ mod tests {
             assert!(caller(arn, ours).is_err(), "{arn}");
         }
         assert!(caller("arn:aws:sts::123456789012:assumed-role/Release/dana", "210987654321").is_err());
-        for arn in ["arn:aws:iam::123456789012:root", "arn:aws:iam::*:role/Release", "arn:aws:iam::123456789012:role/*", "Release"] {
+        for arn in [
+            "arn:aws:iam::123456789012:root",
+            "arn:aws:iam::*:role/Release",
+            "arn:aws:iam::123456789012:role/*",
+            "Release",
+        ] {
             assert!(Principal::parse(arn).is_err(), "{arn}");
         }
     }

@@ -181,11 +181,9 @@ impl Entry {
     pub fn settled(deployment: &Deployment, outcome: &Outcome) -> Self {
         let act = match outcome.ending {
             Ending::TornDown => Act::TornDown,
-            ending @ (Ending::Succeeded
-            | Ending::NoChanges
-            | Ending::Repaired
-            | Ending::Looked
-            | Ending::Failed) => Act::Settled { action: deployment.action, ending, error: outcome.error },
+            ending @ (Ending::Succeeded | Ending::NoChanges | Ending::Repaired | Ending::Looked | Ending::Failed) => {
+                Act::Settled { action: deployment.action, ending, error: outcome.error }
+            }
         };
         Self::of_deployment(act, deployment, outcome.ended_at)
     }
@@ -307,7 +305,8 @@ pub fn verify(environment: &EnvironmentKey, rows: &[Row], head: &Head, noted: &[
         if row.number > head.number {
             return Err(Broken::Surplus(row.number));
         }
-        let begins = at > 0 || written.first().is_some_and(|one| one.as_ref().is_some_and(|one| one.previous == empty.hash));
+        let begins =
+            at > 0 || written.first().is_some_and(|one| one.as_ref().is_some_and(|one| one.previous == empty.hash));
         let itself = written.get(at).is_some_and(|one| one.as_ref().is_some_and(|one| one.number == row.number));
         if !begins || !itself {
             return Err(Broken::Changed(row.number));

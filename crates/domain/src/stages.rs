@@ -676,10 +676,8 @@ pub(crate) mod tests {
             pushed.allows(&dev, &scheduled).unwrap_err().to_string(),
             "claim pipeline_source is \"schedule\"; stage dev allows push"
         );
-        let numbered = |text: &str| Stage {
-            projects: Some(vec![Projects::try_from(text.to_owned()).unwrap()]),
-            ..policy.clone()
-        };
+        let numbered =
+            |text: &str| Stage { projects: Some(vec![Projects::try_from(text.to_owned()).unwrap()]), ..policy.clone() };
         assert_eq!(numbered("old/path#42").allows(&dev, &claims()), Ok(()), "the number counts");
         assert!(numbered("group/news#43").allows(&dev, &claims()).is_err());
         for path in ["groups/news", "group", "group/", "other/group/news"] {
@@ -709,10 +707,7 @@ pub(crate) mod tests {
                 r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":2,"approvers":["a"]}}}"#,
                 "more than there are",
             ),
-            (
-                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"approvers":["a b"]}}}"#,
-                "no approver",
-            ),
+            (r#"{"prod":{"account":"111111111111","protected":true,"approval":{"approvers":["a b"]}}}"#, "no approver"),
             (
                 r#"{"prod":{"account":"111111111111","protected":true,"approval":{"principals":["arn:aws:iam::1:root"]}}}"#,
                 "no principal",

@@ -114,7 +114,7 @@ impl Settings {
     pub fn sts_endpoint(self, aws: &aws_config::SdkConfig) -> Result<StsEndpoint, SettingsError> {
         let endpoint = match aws.endpoint_url() {
             Some(url) => StsEndpoint::parse(url),
-            None => Ok(StsEndpoint::of_region(self.region()?.as_str())),
+            None => StsEndpoint::regional(&self.region()?),
         };
         endpoint.map_err(|error| SettingsError { name: "AWS_ENDPOINT_URL", why: error.to_string() })
     }

@@ -15,8 +15,8 @@ use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest, Request,
-    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On,
+    RepairRequest, Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
@@ -176,7 +176,8 @@ impl Api {
 
     async fn unlock(&self, request: &UnlockRequest, claims: &JobClaims, now: Timestamp) -> Result<Unlocked, Failure> {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let by = self.on_record("unlock", &request.on, claims, now, admission::unlock(request, claims, &stages)).await?;
+        let by =
+            self.on_record("unlock", &request.on, claims, now, admission::unlock(request, claims, &stages)).await?;
         let environment = key(&request.on, claims);
         let lease = self.store.lease(&environment).await?;
         let Some((owner, fence)) = lease.and_then(|lease| Some((lease.owner?, lease.fence))) else {
@@ -187,8 +188,7 @@ impl Api {
             return Ok(Unlocked { environment, holder, unlocked: false });
         }
         let act = Act::Unlocked { holder: holder.clone(), fence };
-        let entry =
-            Entry { act, by: Actor::Job(by), reason: request.reason.clone(), deployment: Some(owner), at: now };
+        let entry = Entry { act, by: Actor::Job(by), reason: request.reason.clone(), deployment: Some(owner), at: now };
         let unlocked = self.store.break_lease(&environment, fence, &entry).await?;
         Ok(Unlocked { environment, holder, unlocked })
     }

@@ -11,8 +11,8 @@ use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, link_id};
 use slipway_domain::announcement::ApprovalRequested;
+use slipway_domain::approval::{Approval, link_id};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::names::Digest;
@@ -68,9 +68,7 @@ impl Ask {
             Ok::<_, Infallible>(Some(match known {
                 None => question.clone(),
                 // The step is tried again, with a token of its own: the question is the same, and so is its answer.
-                Some(known) => {
-                    Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() }
-                }
+                Some(known) => Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() },
             }))
         });
         let stored = stored.await?.unwrap_or(question);
@@ -101,7 +99,8 @@ impl Ask {
     /// `slipway status`, too.
     async fn announce(&self, record: &DeploymentRecord, asked: &Approval, link: &str) -> Result<(), Failure> {
         let Deployment { environment, id, .. } = &record.deployment;
-        let review: Option<Review> = self.bucket.get_json(&review_key(environment, id), MAX_REVIEW_BYTES as u64).await?;
+        let review: Option<Review> =
+            self.bucket.get_json(&review_key(environment, id), MAX_REVIEW_BYTES as u64).await?;
         let summary = review.map(|review| review.summary()).unwrap_or_default();
         let url = format!("{}a/{link}", self.web_url);
         let asked_for = ApprovalRequested::new(record, asked, summary, url);

@@ -9,6 +9,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, NewChangeSet, StackDescription, Targets};
 use slipway_domain::ErrorName;
+use slipway_domain::audit::{Act, Entry};
 use slipway_domain::change_set;
 use slipway_domain::deployment::{
     ChangeSetRef, Deployment, DeploymentRecord, DeploymentRef, Launch, Operation, OperationMark,

@@ -178,8 +178,8 @@ impl Settle {
 
     async fn void(&self, approval: &Digest, at: Timestamp) -> Result<(), Failure> {
         let why = "the deployment ended without a decision".to_owned();
-        let voided = self.store.void_approval(approval, &Void { error: ErrorName::ChangeSetStale, why, at });
-        match voided.await? {
+        let void = Void { error: ErrorName::ChangeSetStale, why, at };
+        match self.store.void_approval(approval, &void).await? {
             Some(approval) => slipway_handler::deliver(&self.store, &self.machines, &approval).await,
             None => Ok(()),
         }

@@ -8,6 +8,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, Stack, Targets};
 use slipway_domain::ErrorName;
+use slipway_domain::audit::Entry;
 use slipway_domain::cause::{Cause, FailedChild, StackEvents, of_operation, root_cause};
 use slipway_domain::change_set::{self, Making, MakingError};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};

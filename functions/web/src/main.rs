@@ -28,7 +28,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         session_key: OnceCell::new(),
         verifier: Verifier::with_keys(Arc::clone(&keys), Settings.audience()?),
         sign_in: Settings.gitlab_client_id()?.map(|client_id| SignIn::new(keys, client_id)),
-        callers: Callers::new(Settings.sts_endpoint(&aws)?, Settings.region()?.as_str()),
+        callers: Callers::new(Settings.sts_endpoint(&aws)?, Settings.region()?),
     };
     let web = &web;
     slipway_handler::serve(|payload, now| async move {

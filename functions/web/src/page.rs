@@ -7,7 +7,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Decider, Decision, MAX_REASON_CHARS, Standing};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::deployment::{DeploymentRecord, Ending};
-use slipway_domain::review::{Group, Recreation, Review, Risk, Shown, visible};
+use slipway_domain::review::{Group, Recreation, Review, Risk, Shown};
 use slipway_handler::Failure;
 use slipway_web::request::Link;
 
@@ -200,12 +200,8 @@ mod tests {
 
     fn page(approval: &Approval, now: &str) -> String {
         let link = Link::new(&"f".repeat(64)).unwrap();
-        let viewer = Viewer {
-            login: "eve".into(),
-            csrf: "csrf-of-eve".into(),
-            may_not_approve: None,
-            may_not_reject: None,
-        };
+        let viewer =
+            Viewer { login: "eve".into(), csrf: "csrf-of-eve".into(), may_not_approve: None, may_not_reject: None };
         let record = record(approval);
         let page = Page::new(approval, &record, rich(), &[], now.parse().unwrap());
         page.for_viewer(&link, Some(viewer), true).html().unwrap()

@@ -199,7 +199,9 @@ fn returned(request: &LambdaFunctionUrlRequest) -> Result<Return, BadRequest> {
     match (code, error) {
         (Some(code), None) if !code.is_empty() => Ok(Return { state, code: Ok(code) }),
         (None, Some(error)) => Ok(Return { state, code: Err(error.chars().take(100).collect()) }),
-        _ => malformed("GitLab sent neither a code nor an error back: open the approval's link, and sign in from there."),
+        _ => {
+            malformed("GitLab sent neither a code nor an error back: open the approval's link, and sign in from there.")
+        }
     }
 }
 
@@ -230,7 +232,9 @@ fn form(request: &LambdaFunctionUrlRequest, origin: &str) -> Result<Form, BadReq
         (Some(csrf), None, None) => Proof::Session { csrf },
         (None, Some(id_token), None) => Proof::Job { id_token },
         (None, None, Some(url)) => Proof::Caller { url },
-        (None, None, None) => return malformed("Who decides? Sign in first, or send the proof of a job or of an AWS principal."),
+        (None, None, None) => {
+            return malformed("Who decides? Sign in first, or send the proof of a job or of an AWS principal.");
+        }
         _ => return malformed("Who decides? There are several proofs."),
     };
     // The page's own form says "null", since it tells nobody where it was (Referrer-Policy: no-referrer); a browser says of itself
@@ -300,7 +304,15 @@ mod tests {
             returned("error=access_denied&error_description=no&state=s"),
             Ok(("s".into(), Err("access_denied".into())))
         );
-        for query in ["", "code=c", "state=s", "state=&code=c", "state=s&code=", "state=s&code=c&error=e", "state=s&state=s&code=c"] {
+        for query in [
+            "",
+            "code=c",
+            "state=s",
+            "state=&code=c",
+            "state=s&code=",
+            "state=s&code=c&error=e",
+            "state=s&state=s&code=c",
+        ] {
             assert!(matches!(returned(query), Err(BadRequest::Malformed(_))), "{query}");
         }
     }
@@ -311,7 +323,10 @@ mod tests {
         let read = posted(form.clone(), "decision=approve&id_token=a.b.c&reason=looks+good%21").unwrap();
         assert_eq!((read.verdict, read.reason.as_deref()), (Verdict::Approve, Some("looks good!")));
         assert!(matches!(read.proof, Proof::Job { id_token } if id_token == "a.b.c"));
-        let read = posted(json!({"content-type": "application/x-www-form-urlencoded; charset=utf-8"}), "decision=reject&csrf=t");
+        let read = posted(
+            json!({"content-type": "application/x-www-form-urlencoded; charset=utf-8"}),
+            "decision=reject&csrf=t",
+        );
         assert!(matches!(read.unwrap().proof, Proof::Session { csrf } if csrf == "t"));
         for body in [
             "",

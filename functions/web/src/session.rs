@@ -207,7 +207,10 @@ mod tests {
         let session = session();
         assert_eq!(session.groups, ["group/leads"]);
         let cookie = session.cookie(&key).unwrap();
-        assert!(cookie.starts_with("__Host-slipway-") && cookie.ends_with("; Path=/; Max-Age=1800; Secure; HttpOnly; SameSite=Lax"));
+        assert!(
+            cookie.starts_with("__Host-slipway-")
+                && cookie.ends_with("; Path=/; Max-Age=1800; Secure; HttpOnly; SameSite=Lax")
+        );
         let kept = value(&cookie);
         let open = |key: &SessionKey, kept: &str, of: &[u8], minutes: i64| {
             Session::open(key, kept, &Digest::of(of), now + SignedDuration::from_mins(minutes))

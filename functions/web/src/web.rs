@@ -200,7 +200,8 @@ impl Web {
     }
 
     async fn returned(&self, request: &Request, returned: &Return, now: Timestamp) -> Result<Answer, Failure> {
-        const AGAIN: &str = "This sign-in did not begin in this browser, or is over: open the approval's link, and sign in from there.";
+        const AGAIN: &str =
+            "This sign-in did not begin in this browser, or is over: open the approval's link, and sign in from there.";
         let sign_in = self.sign_in.as_ref().ok_or_else(nothing_here)?;
         let cookie_name = SigningIn::cookie_name(&returned.state);
         let key = self.session_key().await?;
@@ -244,7 +245,6 @@ impl Web {
     async fn prove(
         &self,
         request: &Request,
-        link: &Link,
         form: &Form,
         approval: &Approval,
         now: Timestamp,
@@ -268,9 +268,10 @@ impl Web {
 
     async fn decide(&self, request: &Request, link: &Link, form: &Form, now: Timestamp) -> Result<Answer, Failure> {
         let approval = self.find(link).await?;
-        let proven = self.prove(request, link, form, &approval, now).await?;
+        let proven = self.prove(request, form, &approval, now).await?;
         let reason = form.reason.as_deref();
-        let decided = self.store.decide(&approval.id, |current| current.decide(form.verdict, reason, proven.who(), now));
+        let decided =
+            self.store.decide(&approval.id, |current| current.decide(form.verdict, reason, proven.who(), now));
         let (approval, refused) = match decided.await {
             Ok(approval) => (approval.ok_or_else(nothing_here)?, None),
             // The same one again: a second click, or an answer that was lost on its way.
@@ -318,8 +319,7 @@ fn state(approval: &Approval, now: Timestamp) -> Answer {
         Ok(()) if approval.decisions.is_empty() => ("open".to_owned(), "nobody has decided yet".to_owned()),
         Ok(()) => {
             let by: Vec<&str> = approval.decisions.iter().map(|decision| decision.decider.name()).collect();
-            let message =
-                format!("approved by {}: {} of {}", by.join(" and "), by.len(), approval.policy.required);
+            let message = format!("approved by {}: {} of {}", by.join(" and "), by.len(), approval.policy.required);
             ("open".to_owned(), message)
         }
         Err(error @ DecisionError::Decided { verdict, .. }) => (verdict.done().to_owned(), error.to_string()),

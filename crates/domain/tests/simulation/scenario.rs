@@ -17,7 +17,7 @@ use slipway_domain::stages::{ApprovalPolicy, OnFailure, Span, StackRules};
 use crate::cloudformation::{Fate, HOUR, MINUTE, Ms, SECOND, Template};
 use crate::machines;
 use crate::random::Random;
-use crate::steps::{answer, question, send, void};
+use crate::steps::{answer, question, void};
 use crate::world::{Failure, State, Weather, World, moment, timestamp};
 
 /// When `sweep` begins no teardown any more, so that a run comes to its end.
@@ -71,7 +71,7 @@ fn stage(index: usize, random: &mut Random) -> Stage {
     let protected = random.chance(1, 3);
     let minutes = |random: &mut Random, of: &[&str]| Span::parse(random.one_of(of)).unwrap();
     let approval = random.chance(2, 5).then(|| ApprovalPolicy {
-        required: *random.one_of(&[1, 1, 2]),
+        required: random.one_of(&[1, 1, 2]),
         approvers: ["lead", "other", "dana"].map(|login| Approver::parse(login).unwrap()).to_vec(),
         principals: Vec::new(),
         by_job: true,
@@ -478,7 +478,8 @@ async fn sweep(world: &World) {
         let at = timestamp(world.now());
         let approvals: Vec<Approval> = world.state().approvals.values().map(|(row, _)| row.clone()).collect();
         let grace = jiff::SignedDuration::from_mins(2);
-        for lost in approvals.into_iter().filter(|row| row.undelivered_since().is_some_and(|since| since + grace <= at)) {
+        for lost in approvals.into_iter().filter(|row| row.undelivered_since().is_some_and(|since| since + grace <= at))
+        {
             let sweeper = world.clone();
             let _ = world.invoke("sweep", 300, async move { answer(&sweeper, &lost).await }).await;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Answer, Approval, Void};
+use slipway_domain::approval::{Answer, Approval, Bound, Void};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::{
     self, Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack,
@@ -680,9 +680,7 @@ impl Step {
         let stored = self.world.update(approvals, id.to_string(), |known| {
             let next = match known {
                 None => question.clone(),
-                Some(known) => {
-                    Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() }
-                }
+                Some(known) => Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() },
             };
             Ok((Some(next.clone()), next))
         });
