@@ -98,6 +98,22 @@ async fn a_person_signs_in() {
 }
 
 #[tokio::test]
+async fn a_person_signs_in_with_keys_that_are_kept_elsewhere() {
+    let (gitlab, _) = start().await;
+    let key_set = gitlab.key_set().to_owned();
+    let keys = Keys::read_by(Issuer::parse(gitlab.url()).unwrap(), move || {
+        let key_set = key_set.clone();
+        async move { Ok(key_set.into_bytes()) }
+    });
+    let sign_in = SignIn::new(Arc::new(keys), ClientId::parse(CLIENT_ID).unwrap());
+    assert_eq!(sign_in_as(&sign_in, "eve").await.unwrap().user_id, 9);
+    gitlab.lie(Lie::BadSignature);
+    let refused = sign_in_as(&sign_in, "eve").await;
+    assert!(matches!(refused, Err(IdentityError::BadSignature { .. })), "{refused:?}");
+    assert_eq!(gitlab.hits(), 0);
+}
+
+#[tokio::test]
 async fn gitlab_is_asked_for_no_more_than_it_must_tell() {
     let (gitlab, sign_in) = start().await;
     let attempt = Attempt::new().unwrap();
