@@ -175,10 +175,14 @@ async fn endpoints_elsewhere_are_not_asked() {
     assert!(sign_in.location(BACK, &attempt, now).await.is_ok());
     gitlab.lie(Lie::ForeignTokenEndpoint);
     assert!(sign_in.location(BACK, &attempt, at(3599)).await.is_ok(), "what was read is believed for an hour");
+    assert_eq!(gitlab.discoveries(), 1);
     let refused = sign_in.location(BACK, &attempt, at(3600)).await.unwrap_err();
     assert!(refused.to_string().contains("token_endpoint \"http://127.0.0.1:9/oauth/token\" is not on"), "{refused}");
-    let refused = sign_in.finish(BACK, "code", &attempt, at(3601)).await.unwrap_err();
-    assert!(matches!(refused, IdentityError::AnswerInvalid { .. }), "{refused}");
+    for (seconds, discoveries) in [(3604, 2), (3605, 3)] {
+        let refused = sign_in.finish(BACK, "code", &attempt, at(seconds)).await.unwrap_err();
+        assert!(matches!(refused, IdentityError::AnswerInvalid { .. }), "{refused}");
+        assert_eq!(gitlab.discoveries(), discoveries, "after a failure it is asked every five seconds");
+    }
 }
 
 #[tokio::test]
