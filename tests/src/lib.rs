@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
 
+pub mod browser;
 pub mod cloudformation;
 pub mod faults;
 pub mod peers;
