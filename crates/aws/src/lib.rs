@@ -4,6 +4,7 @@
 
 mod error;
 
+pub mod announcements;
 pub mod bucket;
 pub mod machines;
 pub mod parameters;

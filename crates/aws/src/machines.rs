@@ -3,7 +3,7 @@
 use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::ExecutionStatus;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, Decision, Verdict};
+use slipway_domain::approval::{Answer, Approval};
 
 use crate::error::{AwsError, Kind, sort};
 
@@ -73,17 +73,11 @@ impl Machines {
     /// [`AwsError`].
     pub async fn answer(&self, approval: &Approval) -> Result<(), AwsError> {
         let token = &approval.task_token;
-        match (&approval.decision, &approval.void) {
-            (Some(Decision { verdict: Verdict::Approve, .. }), _) => self.succeed(token, "{}").await?,
-            (Some(Decision { verdict: Verdict::Reject, user_login, reason, .. }), _) => {
-                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                let cause = format!("{user_login} rejected the change set{why}");
-                self.fail(token, ErrorName::ApprovalRejected, &cause).await?
-            }
-            (None, Some(why)) => self.fail(token, ErrorName::Superseded, why).await?,
-            (None, None) => return Ok(()),
-        };
-        Ok(())
+        match approval.answer() {
+            Some(Answer::GoOn) => self.succeed(token, "{}").await.map(drop),
+            Some(Answer::Fail(name, cause)) => self.fail(token, name, &cause).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Lets the step that waits with `task_token` fail as `name`, with `cause` for a person.

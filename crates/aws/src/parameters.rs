@@ -1,4 +1,4 @@
-//! The two SSM parameters that Slipway reads: the stages, and the key of its approval links.
+//! The SSM parameters that Slipway reads: the stages, GitLab's keys where AWS cannot reach it, and the keys of its links and sessions.
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
@@ -27,37 +27,37 @@ impl Parameters {
         value.ok_or_else(|| AwsError::unexpected(CALL, format!("{name} has no value")))
     }
 
-    /// The stages, as JSON.
+    /// The text of a parameter that is no secret: the stages, or GitLab's public keys.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn stages(&self, name: &str) -> Result<String, AwsError> {
+    pub async fn text(&self, name: &str) -> Result<String, AwsError> {
         self.get(name, false).await
     }
 
-    /// The key of the approval links.
+    /// A key of 32 bytes.
     ///
     /// # Errors
     /// [`AwsError`], with [`Kind::NotFound`] when none was made yet.
-    pub async fn link_key(&self, name: &str) -> Result<[u8; 32], AwsError> {
+    pub async fn key(&self, name: &str) -> Result<[u8; 32], AwsError> {
         let value = self.get(name, true).await?;
         read_key(&value).ok_or_else(|| AwsError::unexpected("ssm:GetParameter", format!("{name} is not 64 hex digits")))
     }
 
-    /// The key of the approval links; `fresh` becomes it if there is none. CloudFormation cannot make a SecureString, so the
-    /// first approval does; whoever comes second reads what the first wrote.
+    /// A key of 32 bytes; `fresh` becomes it if there is none. CloudFormation cannot make a SecureString, so the first who needs it
+    /// does; whoever comes second reads what the first wrote.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn link_key_or_make(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], AwsError> {
-        match self.link_key(name).await {
+    pub async fn key_or_make(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], AwsError> {
+        match self.key(name).await {
             Err(error) if error.kind == Kind::NotFound => {}
             known => return known,
         }
         let made = self.client.put_parameter().name(name).r#type(ParameterType::SecureString).overwrite(false);
         match made.value(hex(&fresh)).send().await.map_err(|error| sort("ssm:PutParameter", &error)) {
             Ok(_) => Ok(fresh),
-            Err(error) if error.kind == Kind::Conflict => self.link_key(name).await,
+            Err(error) if error.kind == Kind::Conflict => self.key(name).await,
             Err(error) => Err(error),
         }
     }

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, Select, TransactWriteItem};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipway_domain::admission::{Admission, AdmissionError};
-use slipway_domain::approval::Approval;
-use slipway_domain::audit::AuditEntry;
+use slipway_domain::approval::{Approval, Decision, DecisionError, Void};
+use slipway_domain::audit::{Act, Actor, Entry, Head, Row as AuditRow};
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
@@ -28,8 +29,13 @@ const DUE_INDEX: &str = "due";
 const DUE_SHARDS: u8 = 4;
 /// How often a row is read and written again when others write it at the same time.
 const TRIES: usize = 20;
-/// For how many days an admission is kept: as long as Step Functions refuses its execution's name.
-const ADMISSION_DAYS: i64 = 90;
+/// For how long an admission is kept: as long as Step Functions refuses its execution's name.
+const ADMISSION_SECONDS: i64 = 90 * 24 * 3600;
+/// How long who gave an answer may take to hand it on, before `sweep` does.
+const DELIVERY_SECONDS: i64 = 120;
+/// More rows than this are recorded of no environment.
+const LAST_AUDIT: u64 = 999_999_999_999;
+const TRANSACTION: &str = "dynamodb:TransactWriteItems";
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -70,13 +76,23 @@ impl Key {
         Self::in_environment(environment, "LEASE")
     }
 
-    /// The number of the environment's last audit row.
-    fn last_audit(environment: &EnvironmentKey) -> Self {
-        Self::in_environment(environment, "AUDIT")
+    /// What is recorded of an environment is in a partition of its own: who records writes nothing else there is.
+    fn in_audit(environment: &EnvironmentKey, sort: impl Into<String>) -> Self {
+        let of_environment = Self::in_environment(environment, sort);
+        Self { partition: of_environment.partition.replacen("ENV#", "AUDIT#", 1), ..of_environment }
+    }
+
+    /// The head of the environment's chain of audit rows.
+    fn audit_head(environment: &EnvironmentKey) -> Self {
+        Self::in_audit(environment, "HEAD")
     }
 
     fn audit(environment: &EnvironmentKey, number: u64) -> Self {
-        Self::in_environment(environment, format!("AUDIT#{number:012}"))
+        Self::in_audit(environment, format!("ROW#{number:012}"))
+    }
+
+    fn refusal(id: &Digest) -> Self {
+        Self { partition: format!("ADMISSION#{id}"), sort: "REFUSAL".into() }
     }
 
     fn deployment(environment: &EnvironmentKey, id: &DeploymentId) -> Self {
@@ -90,6 +106,15 @@ impl Key {
     fn approval(id: &Digest) -> Self {
         Self { partition: format!("APPROVAL#{id}"), sort: "APPROVAL".into() }
     }
+}
+
+/// Something that `sweep` has to look at.
+#[derive(Debug, Clone)]
+pub enum Due {
+    /// An environment.
+    Environment(Box<Environment>),
+    /// An approval whose answer Step Functions may not have.
+    Answer(Box<Approval>),
 }
 
 struct Row<T> {
@@ -129,6 +154,116 @@ impl Store {
         answer.item.map(|item| row(CALL, item)).transpose()
     }
 
+    /// The item that takes a row's place, of which `read` was read before.
+    fn item<T: Serialize>(
+        &self,
+        call: &'static str,
+        key: &Key,
+        value: &T,
+        read: Option<u64>,
+    ) -> Result<Attributes, AwsError> {
+        let document = serde_dynamo::to_attribute_value(value)
+            .map_err(|error| AwsError::unexpected(call, format!("{}: {error}", key.sort)))?;
+        Ok(HashMap::from([
+            ("pk".to_owned(), text(&key.partition)),
+            ("sk".to_owned(), text(&key.sort)),
+            ("row".to_owned(), document),
+            ("version".to_owned(), number(read.unwrap_or(0) + 1)),
+        ]))
+    }
+
+    /// The same as a part of a transaction.
+    fn put<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        read: Option<u64>,
+        more: Attributes,
+    ) -> Result<TransactWriteItem, AwsError> {
+        let mut item = self.item(TRANSACTION, key, value, read)?;
+        item.extend(more);
+        let put = Put::builder().table_name(&self.table).set_item(Some(item));
+        let put = match read {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(version) => {
+                put.condition_expression("version = :read").expression_attribute_values(":read", number(version))
+            }
+        };
+        let put = put.build().map_err(|error| AwsError::unexpected(TRANSACTION, error.to_string()))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Writes rows, all or none, and with them what is recorded of the environment for it.
+    async fn write_recording(
+        &self,
+        mut writes: Vec<TransactWriteItem>,
+        environment: &EnvironmentKey,
+        entry: &Entry,
+    ) -> Result<(), AwsError> {
+        let key = Key::audit_head(environment);
+        let known = self.read::<Head>(&key).await?;
+        let (head, version) = match known {
+            Some(Row { value, version }) => (value, Some(version)),
+            None => (Head::empty(environment), None),
+        };
+        let (row, next) =
+            head.follow(entry).map_err(|error| AwsError::unexpected(TRANSACTION, format!("an audit row: {error}")))?;
+        writes.push(self.put(&Key::audit(environment, row.number), &row.text, None, HashMap::new())?);
+        writes.push(self.put(&key, &next, version, HashMap::new())?);
+        let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        sent.map(drop).map_err(|error| {
+            let reasons = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect()
+                }
+                Some(_) | None => Vec::new(),
+            };
+            let sorted = sort(TRANSACTION, &error);
+            let is = |codes: &[&str]| reasons.iter().any(|reason| codes.contains(reason));
+            // <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+            if is(&["ConditionalCheckFailed", "TransactionConflict"]) {
+                AwsError { kind: Kind::Conflict, ..sorted }
+            } else if is(&["ThrottlingError", "ProvisionedThroughputExceeded"]) {
+                AwsError { kind: Kind::Throttled, ..sorted }
+            } else {
+                sorted
+            }
+        })
+    }
+
+    /// As [`Store::update`], for a rule that also says what is recorded of it: row and record are written both or neither.
+    async fn update_recording<T, R, E>(
+        &self,
+        key: &Key,
+        environment: &EnvironmentKey,
+        attributes: fn(&T) -> Attributes,
+        mut rule: impl FnMut(Option<&T>) -> Result<(Option<T>, Option<Entry>, R), E>,
+    ) -> Result<R, StoreError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        for tried in 0..TRIES {
+            let row = self.read::<T>(key).await?;
+            let (next, entry, result) = rule(row.as_ref().map(|row| &row.value)).map_err(StoreError::Rule)?;
+            let Some(next) = next else { return Ok(result) };
+            let (version, more) = (row.map(|row| row.version), attributes(&next));
+            let written = match entry {
+                None => self.write(key, &next, version, more).await,
+                Some(entry) => {
+                    let write = self.put(key, &next, version, more)?;
+                    self.write_recording(vec![write], environment, &entry).await
+                }
+            };
+            match written {
+                Ok(()) => return Ok(result),
+                // Others record acts of the same environment: each at another moment.
+                Err(error) if error.kind == Kind::Conflict => pause(tried).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(contention(key).into())
+    }
+
     /// Writes a row of which `read` was read before.
     async fn write<T: Serialize>(
         &self,
@@ -138,17 +273,9 @@ impl Store {
         more: Attributes,
     ) -> Result<(), AwsError> {
         const CALL: &str = "dynamodb:PutItem";
-        let document = serde_dynamo::to_attribute_value(value)
-            .map_err(|error| AwsError::unexpected(CALL, format!("{}: {error}", key.sort)))?;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("pk", text(&key.partition))
-            .item("sk", text(&key.sort))
-            .item("row", document)
-            .item("version", number(read.unwrap_or(0) + 1));
-        let put = more.into_iter().fold(put, |put, (name, value)| put.item(name, value));
+        let mut item = self.item(CALL, key, value, read)?;
+        item.extend(more);
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
         let put = match read {
             None => put.condition_expression("attribute_not_exists(pk)"),
             Some(version) => {
@@ -169,20 +296,17 @@ impl Store {
     where
         T: Serialize + DeserializeOwned,
     {
-        let mut conflict = None;
         for _ in 0..TRIES {
             let row = self.read::<T>(key).await?;
             let (next, result) = rule(row.as_ref().map(|row| &row.value)).map_err(StoreError::Rule)?;
             let Some(next) = next else { return Ok(result) };
             match self.write(key, &next, row.map(|row| row.version), attributes(&next)).await {
                 Ok(()) => return Ok(result),
-                Err(error) if error.kind == Kind::Conflict => conflict = Some(error),
+                Err(error) if error.kind == Kind::Conflict => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let message = format!("{} was written by others {TRIES} times in a row", key.sort);
-        let call = conflict.map_or("dynamodb:PutItem", |error| error.call);
-        Err(AwsError { kind: Kind::Unavailable, call, code: "Contention".into(), message }.into())
+        Err(contention(key).into())
     }
 
     /// Records `admission`. The same request gets what was recorded before.
@@ -190,13 +314,38 @@ impl Store {
     /// # Errors
     /// [`AdmissionError::Reused`], when the token stands for another request already.
     pub async fn admit(&self, admission: &Admission) -> Result<Admission, StoreError<AdmissionError>> {
-        self.update(&Key::admission(&admission.id), admission_attributes, |recorded: Option<&Admission>| match recorded
-        {
-            None => Ok((Some(admission.clone()), admission.clone())),
-            Some(recorded) if recorded.is_same_request(admission) => Ok((None, recorded.clone())),
+        let entry = Entry {
+            act: Act::Admitted {
+                action: admission.action,
+                release: admission.launch.as_ref().map(|launch| launch.bundle.clone()),
+            },
+            by: admission.requester.clone().map_or(Actor::Sweep, Actor::Job),
+            reason: None,
+            deployment: None,
+            at: admission.admitted_at,
+        };
+        let (key, environment) = (Key::admission(&admission.id), &admission.environment);
+        self.update_recording(&key, environment, admission_attributes, |recorded: Option<&Admission>| match recorded {
+            None => Ok((Some(admission.clone()), Some(entry.clone()), admission.clone())),
+            Some(recorded) if recorded.is_same_request(admission) => Ok((None, None, recorded.clone())),
             Some(_) => Err(AdmissionError::Reused),
         })
         .await
+    }
+
+    /// Records that a request was refused: once for each `id`, however often it is asked.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn refuse(&self, id: &Digest, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
+        let attributes =
+            |at: &Timestamp| HashMap::from([("ttl".to_owned(), number(at.as_second() + ADMISSION_SECONDS))]);
+        let key = Key::refusal(id);
+        let refused = self.update_recording(&key, environment, attributes, |known: Option<&Timestamp>| match known {
+            None => Ok::<_, Infallible>((Some(entry.at), Some(entry.clone()), ())),
+            Some(_) => Ok((None, None, ())),
+        });
+        infallible(refused.await)
     }
 
     /// The admission `id`.
@@ -258,11 +407,7 @@ impl Store {
     ) -> Result<Environment, StoreError<E>> {
         fn due(environment: &Environment) -> Attributes {
             let Some(at) = environment.due_at() else { return HashMap::new() };
-            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
-            HashMap::from([
-                ("due_shard".to_owned(), text(format!("DUE#{shard}"))),
-                ("due_at".to_owned(), number(at.as_second())),
-            ])
+            due_attributes(&environment.key.stack_name().as_str().bytes(), at.as_second())
         }
         self.update(&Key::environment(key), due, |environment| {
             let next = rule(environment)?;
@@ -271,12 +416,11 @@ impl Store {
         .await
     }
 
-    /// The environments of which something is due at `now`, the longest overdue of each partition first; at most `limit` of
-    /// each partition.
+    /// What is due at `now`, the longest overdue of each partition first; at most `limit` of each partition.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn due(&self, now: Timestamp, limit: i32) -> Result<Vec<Environment>, AwsError> {
+    pub async fn due(&self, now: Timestamp, limit: i32) -> Result<Vec<Due>, AwsError> {
         const CALL: &str = "dynamodb:Query";
         let mut found = Vec::new();
         for shard in 0..DUE_SHARDS {
@@ -294,7 +438,12 @@ impl Store {
                 .await
                 .map_err(|error| sort(CALL, &error))?;
             for item in answer.items.unwrap_or_default() {
-                found.push(row::<Environment>(CALL, item)?.value);
+                let is_approval = item.get("sk").and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == "APPROVAL");
+                found.push(if is_approval {
+                    Due::Answer(Box::new(row::<Approval>(CALL, item)?.value))
+                } else {
+                    Due::Environment(Box::new(row::<Environment>(CALL, item)?.value))
+                });
             }
         }
         Ok(found)
@@ -327,46 +476,62 @@ impl Store {
         infallible(taken.await)
     }
 
-    /// Takes the environment's lease away from whoever holds it with the fence `fence`. Whether there was anything to take.
+    /// Takes the environment's lease away from whoever holds it with the fence `fence`, and records it. Whether there was anything
+    /// to take.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn break_lease(
-        &self,
-        environment: &EnvironmentKey,
-        fence: u64,
-        now: Timestamp,
-    ) -> Result<bool, AwsError> {
+    pub async fn break_lease(&self, environment: &EnvironmentKey, fence: u64, entry: &Entry) -> Result<bool, AwsError> {
         let key = Key::lease(environment);
-        let broken = self.update(
+        let broken = self.update_recording(
             &key,
+            environment,
             |_| HashMap::new(),
             |current: Option<&Lease>| {
                 // Somebody else's since: that is another one than was looked at.
-                let next = lease::break_open(current.filter(|lease| lease.fence == fence), now);
+                let next = lease::break_open(current.filter(|lease| lease.fence == fence), entry.at);
                 let broken = next.is_some();
-                Ok::<_, Infallible>((next, broken))
+                Ok::<_, Infallible>((next, Some(entry.clone()), broken))
             },
         );
         infallible(broken.await)
     }
 
-    /// Adds a row to what is recorded of the environment.
+    /// What is recorded of an environment: the rows after number `after`, at most `limit`, and the head of their chain, which is
+    /// read first: what is written meanwhile is not shown yet.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn record_act(&self, environment: &EnvironmentKey, entry: &AuditEntry) -> Result<(), AwsError> {
-        let key = Key::last_audit(environment);
-        let number = self.update(
-            &key,
-            |_| HashMap::new(),
-            |last: Option<&u64>| {
-                let number = last.copied().unwrap_or(0) + 1;
-                Ok::<_, Infallible>((Some(number), number))
-            },
-        );
-        let number = infallible(number.await)?;
-        self.write(&Key::audit(environment, number), entry, None, HashMap::new()).await
+    pub async fn audit(
+        &self,
+        environment: &EnvironmentKey,
+        after: u64,
+        limit: i32,
+    ) -> Result<(Vec<AuditRow>, Head), AwsError> {
+        const CALL: &str = "dynamodb:Query";
+        let head = self.read::<Head>(&Key::audit_head(environment)).await?;
+        let head = head.map_or_else(|| Head::empty(environment), |row| row.value);
+        let (first, last) = (Key::audit(environment, after + 1), Key::audit(environment, LAST_AUDIT));
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", text(first.partition))
+            .expression_attribute_values(":first", text(first.sort))
+            .expression_attribute_values(":last", text(last.sort))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| sort(CALL, &error))?;
+        let rows = answer.items.unwrap_or_default().into_iter().map(|item| {
+            let number =
+                item.get("sk").and_then(|sk| sk.as_s().ok()).and_then(|sk| sk.strip_prefix("ROW#")?.parse().ok());
+            let number = number.ok_or_else(|| AwsError::unexpected(CALL, "an audit row has no number"))?;
+            Ok(AuditRow { number, text: row::<String>(CALL, item)?.value })
+        });
+        Ok((rows.collect::<Result<_, AwsError>>()?, head))
     }
 
     /// Checks that the lease still is the deployment's, and renews it.
@@ -436,6 +601,28 @@ impl Store {
         .await
     }
 
+    /// The same for a rule that also says what is recorded of it, if anything is.
+    ///
+    /// # Errors
+    /// The rule's, and [`AwsError`].
+    pub async fn update_deployment_recording<E>(
+        &self,
+        environment: &EnvironmentKey,
+        id: &DeploymentId,
+        mut rule: impl FnMut(Option<&DeploymentRecord>) -> Result<(DeploymentRecord, Option<Entry>), E>,
+    ) -> Result<DeploymentRecord, StoreError<E>> {
+        self.update_recording(
+            &Key::deployment(environment, id),
+            environment,
+            |_| HashMap::new(),
+            |record| {
+                let (next, entry) = rule(record)?;
+                Ok((Some(next.clone()), entry, next))
+            },
+        )
+        .await
+    }
+
     /// An approval.
     ///
     /// # Errors
@@ -448,9 +635,31 @@ impl Store {
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn void_approval(&self, id: &Digest, why: &str) -> Result<Option<Approval>, AwsError> {
-        let voided = self.update_approval(id, |current| Ok(current.and_then(|approval| approval.voided(why))));
+    pub async fn void_approval(&self, id: &Digest, void: &Void) -> Result<Option<Approval>, AwsError> {
+        let voided = self.update_approval(id, |current| Ok(current.and_then(|approval| approval.voided(void))));
         infallible(voided.await)
+    }
+
+    /// Takes the decision that `rule` makes of the approval, and records it: one write. The row as it is then; nothing where
+    /// there is no such approval.
+    ///
+    /// # Errors
+    /// [`DecisionError`], when it does not count, and [`AwsError`].
+    pub async fn decide(
+        &self,
+        id: &Digest,
+        rule: impl Fn(&Approval) -> Result<Decision, DecisionError>,
+    ) -> Result<Option<Approval>, StoreError<DecisionError>> {
+        // Whose chain of records it is never changes.
+        let Some(asked) = self.approval(id).await? else { return Ok(None) };
+        let environment = &asked.deployment.environment;
+        self.update_recording(&Key::approval(id), environment, approval_attributes, |current: Option<&Approval>| {
+            let Some(current) = current else { return Ok((None, None, None)) };
+            let decision = rule(current)?;
+            let (entry, next) = (Entry::decided(current, &decision), current.with(decision));
+            Ok((Some(next.clone()), Some(entry), Some(next)))
+        })
+        .await
     }
 
     /// Lets `rule` make the approval's next row, which is returned; `rule` gets nothing when there is none yet, and may
@@ -463,21 +672,39 @@ impl Store {
         id: &Digest,
         mut rule: impl FnMut(Option<&Approval>) -> Result<Option<Approval>, E>,
     ) -> Result<Option<Approval>, StoreError<E>> {
-        self.update(
-            &Key::approval(id),
-            |_| HashMap::new(),
-            |approval: Option<&Approval>| {
-                let next = rule(approval)?;
-                Ok((next.clone(), next.or_else(|| approval.cloned())))
-            },
-        )
+        self.update(&Key::approval(id), approval_attributes, |approval: Option<&Approval>| {
+            let next = rule(approval)?;
+            Ok((next.clone(), next.or_else(|| approval.cloned())))
+        })
         .await
     }
 }
 
 fn admission_attributes(admission: &Admission) -> Attributes {
-    let expires_at = admission.admitted_at.as_second() + ADMISSION_DAYS * 24 * 3600;
-    HashMap::from([("ttl".to_owned(), number(expires_at))])
+    HashMap::from([("ttl".to_owned(), number(admission.admitted_at.as_second() + ADMISSION_SECONDS))])
+}
+
+/// An answer that Step Functions may not have is due a little after it was given: whoever gave it hands it on at once.
+fn approval_attributes(approval: &Approval) -> Attributes {
+    let Some(since) = approval.undelivered_since() else { return HashMap::new() };
+    due_attributes(&approval.id.as_str().bytes(), since.as_second() + DELIVERY_SECONDS)
+}
+
+fn due_attributes(name: &(impl Iterator<Item = u8> + Clone), at: i64) -> Attributes {
+    let shard = name.clone().fold(0, u8::wrapping_add) % DUE_SHARDS;
+    HashMap::from([("due_shard".to_owned(), text(format!("DUE#{shard}"))), ("due_at".to_owned(), number(at))])
+}
+
+/// Waits a little, each time longer, and never as long as somebody else who waits.
+async fn pause(tried: usize) {
+    let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), tried);
+    let most = 10_u64 << tried.min(5);
+    tokio::time::sleep(std::time::Duration::from_millis(random % most)).await;
+}
+
+fn contention(key: &Key) -> AwsError {
+    let message = format!("{} was written by others {TRIES} times in a row", key.sort);
+    AwsError { kind: Kind::Unavailable, call: "dynamodb:PutItem", code: "Contention".into(), message }
 }
 
 fn row<T: DeserializeOwned>(call: &'static str, mut item: Attributes) -> Result<Row<T>, AwsError> {

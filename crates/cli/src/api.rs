@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request, RollbackRequest, Status,
-    StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
 };
 
 use crate::aws::remote;
@@ -64,6 +64,11 @@ impl Api {
     /// Asks how things stand, for an answer that is needed.
     pub(crate) async fn status_patiently(&self, on: &On) -> Result<Status, CliError> {
         self.ask_patiently(Ask::Status(StatusRequest { on: on.clone(), deployment: None })).await
+    }
+
+    /// Asks what is recorded of an environment after row number `after`.
+    pub(crate) async fn audit(&self, on: &On, after: u64) -> Result<AuditPage, CliError> {
+        self.ask_patiently(Ask::Audit(AuditRequest { on: on.clone(), after })).await
     }
 
     /// The same question has the same answer, so that it can be repeated.

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use aws_credential_types::provider::ProvideCredentials as _;
 use reqwest::header::{ACCEPT, HOST};
 use serde::{Deserialize, Serialize};
 use slipway_domain::ErrorName;
+use slipway_domain::approval::{Verdict, caller_binding};
+use slipway_domain::names::{Digest, Region};
+use slipway_identity::{StsEndpoint, presign};
 
 use crate::error::CliError;
 use crate::http::{self, Route};
@@ -26,9 +30,57 @@ pub(crate) enum Decision {
 #[derive(Serialize)]
 struct Form<'a> {
     decision: Decision,
-    id_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws_identity: Option<&'a str>,
     reason: &'a str,
 }
+
+/// What proves who decides. It has no `Debug`: it is in nobody's log.
+pub(crate) enum Proof {
+    /// A job's ID token.
+    Job(Secret),
+    /// A presigned `sts:GetCallerIdentity`: whoever has it can send this one decision for five minutes.
+    Aws(String),
+}
+
+/// Signs as the AWS principal whose credentials are found in the usual places, for `decision` on the approval at `link`.
+pub(crate) async fn aws_proof(link: &str, decision: Decision, region: Option<&str>) -> Result<Proof, CliError> {
+    let wrong = || CliError::Usage("the link is not an approval's: it ends in /a/ and 64 hex digits".into());
+    let url = reqwest::Url::parse(link).map_err(|_| wrong())?;
+    let secret = url.path().strip_prefix("/a/").filter(|secret| Digest::new(*secret).is_ok()).ok_or_else(wrong)?;
+    // The control plane asks the STS of its own region.
+    let of_link = url.host_str().and_then(|host| host.strip_suffix(".on.aws")?.split_once(".lambda-url."));
+    let region = of_link.map(|(_, region)| region).or(region);
+    let config = crate::aws::own_config(region, None).await?;
+    let region = config.region().map(ToString::to_string).unwrap_or_default();
+    let region = Region::new(region).map_err(|error| CliError::Usage(error.to_string()))?;
+    let endpoint = match config.endpoint_url() {
+        Some(url) => StsEndpoint::parse(url),
+        None => StsEndpoint::regional(&region),
+    };
+    let endpoint = endpoint.map_err(|error| CliError::Usage(error.to_string()))?;
+    let none =
+        || CliError::Usage("there are no AWS credentials: sign in to AWS first, or give a job's ID token".into());
+    let provider = config.credentials_provider().ok_or_else(none)?;
+    let credentials = provider.provide_credentials().await.map_err(|_| none())?;
+    let verdict = match decision {
+        Decision::Approve => Verdict::Approve,
+        Decision::Reject => Verdict::Reject,
+    };
+    let binding = caller_binding(&Digest::of(secret.as_bytes()), verdict);
+    let signed = presign(&credentials, &endpoint, &region, binding.as_str(), now());
+    signed.map(Proof::Aws).map_err(|error| CliError::local("signing", error))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a signature is made when it is asked for")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// The state of an approval that more people have to give.
+pub(crate) const OPEN: &str = "open";
 
 /// What the callback address answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,14 +95,18 @@ pub(crate) struct Decided {
 pub(crate) async fn decide(
     route: &Route,
     decision: Decision,
-    token: &Secret,
+    proof: &Proof,
     reason: &str,
 ) -> Result<Decided, CliError> {
     let client = http::client()?;
+    let (id_token, aws_identity) = match proof {
+        Proof::Job(token) => (Some(token.0.as_str()), None),
+        Proof::Aws(signed) => (None, Some(signed.as_str())),
+    };
     let mut delay = Duration::from_millis(500);
     let mut tried = 1;
     loop {
-        match send(&client, route, &Form { decision, id_token: &token.0, reason }).await {
+        match send(&client, route, &Form { decision, id_token, aws_identity, reason }).await {
             Err(error) if error.is_transient() && tried < TRIES => {
                 tokio::time::sleep(delay).await;
                 delay *= 4;

@@ -96,11 +96,21 @@ Examples:
     #[command(after_help = "\
 Examples:
   slipway approve --stage prod --reason 'reviewed in !42' --follow
-  slipway approve --url https://…/a/…")]
+  slipway approve --url https://…/a/…
+  slipway approve --url https://…/a/… --aws      # as an AWS principal that the stage lists")]
     Approve(Decide),
     /// Reject the change set that a deployment waits with
     #[command(after_help = "Example:\n  slipway reject --stage prod --reason 'wait for the release notes'")]
     Reject(Decide),
+    /// Show who did what to an environment, or prove that nothing of it was changed since
+    #[command(after_help = "\
+Each act carries the hash of the one before. Who can write the whole table could write all of it anew: note the head elsewhere now and
+then, and give it with --noted.
+
+Examples:
+  slipway audit --stage prod
+  slipway audit verify --stage prod --noted 12:4f0c…")]
+    Audit(Audit),
     /// Put an application's artifacts into a bucket, and write its template with their S3 locations
     #[command(after_help = "\
 Takes the place of `aws cloudformation package`, without Slipway's control plane: docs/PACKAGING.md. Credentials are looked for in the
@@ -314,6 +324,31 @@ pub(crate) struct Status {
     pub(crate) connection: Connection,
 }
 
+/// What is done with the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum AuditAction {
+    /// Show it.
+    #[default]
+    Show,
+    /// Prove that it is whole.
+    Verify,
+}
+
+/// `slipway audit`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Audit {
+    /// What to do with the record
+    #[arg(value_enum, default_value = "show", hide_default_value = true)]
+    pub(crate) action: AuditAction,
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// With verify: a head that was shown earlier, and has to be in the chain
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub(crate) noted: Vec<String>,
+}
+
 /// `slipway follow`
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Follow {
@@ -338,6 +373,9 @@ pub(crate) struct Decide {
     /// The approval's link (default: that of the environment's waiting deployment)
     #[arg(long, value_name = "LINK")]
     pub(crate) url: Option<String>,
+    /// Decide as the AWS role or user whose credentials are found in the usual places, instead of with a job's ID token
+    #[arg(long, requires = "url", conflicts_with = "follow")]
+    pub(crate) aws: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,

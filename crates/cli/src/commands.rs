@@ -13,8 +13,11 @@ use slipway_domain::release::may_be_given;
 
 use crate::Again;
 use crate::api::Api;
-use crate::approve::{self, Decided, Decision};
-use crate::args::{Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where};
+use crate::approve::{self, Decided, Decision, Proof};
+use crate::args::{
+    Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where,
+};
+use crate::audit::{self, Chain};
 use crate::bundle::{self, Bundle};
 use crate::console::Console;
 use crate::dotenv::{self, Facts};
@@ -35,6 +38,7 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Repair(flags) => go_on_with_rollback(flags, env, console, again).await,
         Command::Unlock(flags) => unlock(flags, env, console).await,
         Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
+        Command::Audit(flags) => records(flags, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Decision::Approve, env, console, again).await,
         Command::Reject(flags) => decide(flags, Decision::Reject, env, console, again).await,
@@ -304,6 +308,19 @@ async fn status(at: &Where, connection: &Connection, env: &Env, console: &Consol
     Ok(0)
 }
 
+async fn records(flags: &Audit, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let noted = flags.noted.iter().map(|head| audit::noted(head)).collect::<Result<Vec<_>, _>>()?;
+    if !noted.is_empty() && flags.action == AuditAction::Show {
+        return Err(CliError::Usage("--noted is for `slipway audit verify`".into()));
+    }
+    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    let chain = Chain::read(&session.api, &session.on).await?;
+    Ok(match flags.action {
+        AuditAction::Show => chain.show(console),
+        AuditAction::Verify => chain.verify(&noted, console),
+    })
+}
+
 fn print_deployment(status: &Status, console: &Console) {
     let Some(deployment) = &status.deployment else { return };
     console.line(&format!("Last deployment {} ({})", deployment.id, deployment.action.as_str()));
@@ -369,11 +386,17 @@ async fn decide(
         review.to_text().lines().for_each(|line| console.line(&format!("  {line}")));
     }
     let route = http::route(link, env.get("SLIPWAY_CONNECT_TO"))?;
-    let token = token(&flags.connection, env)?;
+    let proof = if flags.aws {
+        approve::aws_proof(link, decision, env.get("AWS_REGION")).await?
+    } else {
+        Proof::Job(token(&flags.connection, env)?)
+    };
     let reason = flags.reason.as_deref().unwrap_or_default();
-    let decided = approve::decide(&route, decision, &token, reason).await?;
+    let decided = approve::decide(&route, decision, &proof, reason).await?;
     console.line(&decided.message);
-    let (Some(session), Some(waiting), true) = (&session, waiting, flags.follow) else {
+    // Whose approval is not enough alone need not wait for the others.
+    let follows = flags.follow && decided.state != approve::OPEN;
+    let (Some(session), Some(waiting), true) = (&session, waiting, follows) else {
         console.document(&DecisionDocument { decision, decided: &decided });
         return Ok(0);
     };

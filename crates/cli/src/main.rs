@@ -4,6 +4,7 @@ mod api;
 mod application;
 mod approve;
 mod args;
+mod audit;
 mod aws;
 mod bundle;
 mod commands;

@@ -93,7 +93,9 @@ pub enum AdmissionError {
     Reused,
 }
 
-fn requester(claims: &JobClaims) -> Requester {
+/// Who a job is, for the record.
+#[must_use]
+pub fn requester(claims: &JobClaims) -> Requester {
     Requester {
         user_id: claims.user_id,
         user_login: claims.user_login.clone(),

@@ -1,8 +1,8 @@
-//! What a verified GitLab ID token says of the job that holds it.
+//! What is proven of who asks: a job by its GitLab ID token, a person by a sign-in, an AWS principal by its signature.
 
 use jiff::Timestamp;
 
-use crate::names::ProjectId;
+use crate::names::{AccountId, ProjectId};
 
 /// The verified claims of one CI job. Nothing else may be believed about who asks. Only `crates/identity` makes one from a
 /// token, so it cannot be read from anything else.
@@ -66,6 +66,31 @@ pub enum RefType {
     Branch,
     /// `tag`.
     Tag,
+}
+
+/// Who signed in with GitLab in a browser. Only `crates/identity` makes one from what GitLab says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The user's number, for good: `sub` of the ID token and of the user information alike.
+    pub user_id: u64,
+    /// The user's name, `nickname` of the user information: it may be changed, so for people to read only.
+    pub user_login: String,
+    /// `groups` of the user information: the groups, by full path, of which the user is a member, directly or through an
+    /// ancestor group. That is more than [`JobClaims::groups_direct`].
+    pub groups: Vec<String>,
+}
+
+/// Whose AWS credentials signed a request, as STS says. Only `crates/identity` makes one from STS's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The ARN of the user, or of the *session* of a role: `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`. There the role's
+    /// path is left out, and who assumed the role may have chosen the session's name.
+    pub arn: String,
+    /// The account that the ARN names.
+    pub account: AccountId,
+    /// The unique id, for good: `AIDA…` of a user, `AROA…:SESSION` of a role's session. A user or role that is deleted and made
+    /// again under the same name has another one.
+    pub user_id: String,
 }
 
 impl JobClaims {

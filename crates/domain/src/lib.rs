@@ -4,7 +4,9 @@
 //! crates around this one fetch what a rule looks at and carry out what it decides.
 
 pub mod admission;
+pub mod announcement;
 pub mod approval;
+pub mod approver;
 pub mod audit;
 pub mod cause;
 pub mod change_set;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Head, Row};
 use crate::cause::StackEvent;
 use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
@@ -49,6 +50,8 @@ pub enum Ask {
     Unlock(UnlockRequest),
     /// How an environment, or one deployment on it, stands: answered by [`Status`].
     Status(StatusRequest),
+    /// What is recorded of an environment: answered by [`AuditPage`].
+    Audit(AuditRequest),
 }
 
 /// Which environment of the job's own project.
@@ -142,6 +145,28 @@ pub struct StatusRequest {
     /// Which of its deployments; the last one when absent.
     #[serde(default)]
     pub deployment: Option<DeploymentId>,
+}
+
+/// Asks what is recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRequest {
+    /// Of which environment.
+    pub on: On,
+    /// The rows after this number; 0 for those from the first on.
+    pub after: u64,
+}
+
+/// What is recorded of an environment: as many rows as fit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditPage {
+    /// The environment.
+    pub environment: EnvironmentKey,
+    /// Rows, oldest first, without a gap unless the chain has one.
+    pub rows: Vec<Row>,
+    /// The head of the whole chain.
+    pub head: Head,
 }
 
 /// "Yes": how to go on.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::approver::{Approver, Principal};
 use crate::claims::{JobClaims, RefType};
-use crate::names::{AccountId, StageName};
+use crate::names::{AccountId, ProjectId, StageName};
 
 /// The most bytes that the stages may have: an SSM parameter of the standard tier holds 4 KB, of the advanced tier 8 KB.
 pub const MAX_STAGES_BYTES: usize = 8 * 1024;
@@ -87,20 +88,71 @@ impl std::fmt::Display for Span {
     }
 }
 
+/// The most people that may be asked to agree.
+pub const MAX_REQUIRED: u32 = 10;
+
 /// Who has to agree before a change set of the stage is executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalPolicy {
-    /// How many people. One today.
+    /// How many people, from 1 to [`MAX_REQUIRED`].
+    #[serde(default = "one")]
     pub required: u32,
-    /// User logins, and full paths of groups (which contain a `/` or are prefixed with `@`).
-    pub approvers: Vec<String>,
+    /// GitLab's users and groups who may.
+    #[serde(default)]
+    pub approvers: Vec<Approver>,
+    /// AWS roles and users who may.
+    #[serde(default)]
+    pub principals: Vec<Principal>,
+    /// Whether an approver may also decide by a job of the deployment's own pipeline, instead of in the browser.
+    #[serde(default)]
+    pub by_job: bool,
     /// Whether who started the deployment may approve it.
     #[serde(default)]
     pub self_approval: bool,
+    /// Whether each decision needs a reason.
+    #[serde(default)]
+    pub reason_required: bool,
     /// How long the question stands.
     #[serde(default = "three_days")]
     pub expires_in: Span,
+}
+
+impl ApprovalPolicy {
+    /// Everyone who may, for a person to read.
+    #[must_use]
+    pub fn who(&self) -> String {
+        let approvers = self.approvers.iter().map(ToString::to_string);
+        approvers.chain(self.principals.iter().map(ToString::to_string)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether there is a way to give it, where people can, or cannot, sign in in the browser.
+    #[must_use]
+    pub fn can_be_given(&self, sign_in: bool) -> bool {
+        let people = !self.approvers.is_empty() && (sign_in || self.by_job);
+        people || self.principals.len() >= self.required as usize
+    }
+
+    /// What is wrong with it, for a person.
+    fn fault(&self) -> Option<&'static str> {
+        let people = self.approvers.iter().filter(|approver| !matches!(approver, Approver::Group(_))).count();
+        let all_known = people == self.approvers.len();
+        if !(1..=MAX_REQUIRED).contains(&self.required) {
+            Some("\"required\" is from 1 to 10")
+        } else if self.approvers.is_empty() && self.principals.is_empty() {
+            Some("it needs at least one of \"approvers\" or \"principals\"")
+        } else if all_known && people + self.principals.len() < self.required as usize {
+            Some("\"required\" is more than there are approvers")
+        } else if self.expires_in > Span::days(MAX_APPROVAL_DAYS) {
+            Some("\"expires_in\" is at most 30d")
+        } else {
+            None
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn three_days() -> Span {
@@ -184,6 +236,78 @@ fn json_bytes(policy: &serde_json::Map<String, serde_json::Value>) -> usize {
     serde_json::to_string(policy).map_or(usize::MAX, |json| json.len())
 }
 
+/// Projects that may deploy: one, or all below a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Projects {
+    /// `group/news`: whatever project has that path.
+    Path(String),
+    /// `group/news#42`: the project with that number, whatever its path.
+    Project {
+        /// For people to read.
+        path: String,
+        /// What counts: paths are renamed and reused.
+        id: ProjectId,
+    },
+    /// `group/*`: every project below the group.
+    Below(String),
+}
+
+/// A text that names no [`Projects`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no project: write its full path, path#number, or group/*")]
+pub struct InvalidProjects(String);
+
+impl Projects {
+    /// Whether the project of the job behind `claims` is one of them.
+    #[must_use]
+    pub fn contain(&self, claims: &JobClaims) -> bool {
+        match self {
+            Self::Path(path) => *path == claims.project_path,
+            Self::Project { id, .. } => *id == claims.project_id,
+            Self::Below(group) => {
+                let below = claims.project_path.strip_prefix(group.as_str());
+                below.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Projects {
+    type Error = InvalidProjects;
+    fn try_from(text: String) -> Result<Self, InvalidProjects> {
+        let path = |path: &str| {
+            let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ' ' | '+');
+            (!path.is_empty() && path.chars().all(legal)).then(|| path.to_owned())
+        };
+        let read = match (text.strip_suffix("/*"), text.split_once('#')) {
+            (Some(group), _) => path(group).map(Self::Below),
+            (None, Some((named, id))) => {
+                let id = id.parse().ok().filter(|number| *number > 0 && id == format!("{number}"));
+                path(named).zip(id).map(|(path, id)| Self::Project { path, id: ProjectId(id) })
+            }
+            (None, None) => path(&text).map(Self::Path),
+        };
+        read.ok_or_else(|| InvalidProjects(text.chars().take(80).collect()))
+    }
+}
+
+impl From<Projects> for String {
+    fn from(projects: Projects) -> String {
+        projects.to_string()
+    }
+}
+
+impl std::fmt::Display for Projects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Project { path, id } => write!(f, "{path}#{}", id.0),
+            Self::Below(group) => write!(f, "{group}/*"),
+        }
+    }
+}
+
 /// An account and a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,12 +326,16 @@ pub struct Stage {
     /// How many environments one application may have here; unlimited when absent.
     #[serde(default)]
     pub max_environments: Option<u32>,
-    /// Full paths of the projects that may deploy here; `group/*` means every project below the group. Everyone when absent.
+    /// The projects that may deploy here. Everyone when absent.
     #[serde(default)]
-    pub projects: Option<Vec<String>>,
+    pub projects: Option<Vec<Projects>>,
     /// The branches, and as `tags/NAME` the tags, that may deploy here, each protected in GitLab. Any when absent.
     #[serde(default)]
     pub refs: Option<Vec<String>>,
+    /// What may have started a pipeline that deploys here, as GitLab's `CI_PIPELINE_SOURCE` has it: `push`, `web`, `schedule`. Any
+    /// when absent.
+    #[serde(default)]
+    pub sources: Option<Vec<String>>,
     /// The capabilities that a template may ask for.
     #[serde(default = "all_capabilities")]
     pub capabilities: Vec<Capability>,
@@ -271,10 +399,8 @@ pub enum StagesError {
     )]
     MixedAccount(StageName, StageName, AccountId),
     /// An approval that nobody can give.
-    #[error(
-        "stage {0}'s approval needs \"required\": 1, at least one approver, and an expires_in of at most {MAX_APPROVAL_DAYS}d"
-    )]
-    Approval(StageName),
+    #[error("stage {0}'s approval: {1}")]
+    Approval(StageName, &'static str),
     /// A time limit that an execution cannot keep.
     #[error("stage {0}'s timeout is at most {MAX_TIMEOUT_HOURS}h")]
     Timeout(StageName),
@@ -310,12 +436,8 @@ impl Stages {
             if stage.ephemeral == stage.protected {
                 return Err(StagesError::OneClass(name.clone()));
             }
-            if stage.approval.as_ref().is_some_and(|approval| {
-                approval.required != 1
-                    || approval.approvers.is_empty()
-                    || approval.expires_in > Span::days(MAX_APPROVAL_DAYS)
-            }) {
-                return Err(StagesError::Approval(name.clone()));
+            if let Some(fault) = stage.approval.as_ref().and_then(ApprovalPolicy::fault) {
+                return Err(StagesError::Approval(name.clone(), fault));
             }
             if stage.timeout > (Span { minutes: MAX_TIMEOUT_HOURS * 60 }) {
                 return Err(StagesError::Timeout(name.clone()));
@@ -354,6 +476,16 @@ pub enum Refusal {
         stage: StageName,
         /// The claim.
         project: String,
+        /// The rule.
+        allowed: String,
+    },
+    /// What started the pipeline is not on the list.
+    #[error("claim pipeline_source is \"{found}\"; stage {stage} allows {allowed}")]
+    Source {
+        /// The stage.
+        stage: StageName,
+        /// The claim.
+        found: String,
         /// The rule.
         allowed: String,
     },
@@ -408,14 +540,6 @@ pub enum Refusal {
     },
 }
 
-/// Whether `pattern` names `path`: the same text, or `group/*` for everything below the group.
-fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix("/*") {
-        Some(group) => path.strip_prefix(group).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/')),
-        None => pattern == path,
-    }
-}
-
 impl Stage {
     /// Whether the job behind `claims` may act in this stage, which is called `name`.
     ///
@@ -426,13 +550,19 @@ impl Stage {
             return Err(Refusal::Fork);
         }
         if let Some(projects) = &self.projects
-            && !projects.iter().any(|pattern| matches(pattern, &claims.project_path))
+            && !projects.iter().any(|projects| projects.contain(claims))
         {
             return Err(Refusal::Project {
                 stage: name.clone(),
                 project: claims.project_path.clone(),
-                allowed: projects.join(", "),
+                allowed: projects.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             });
+        }
+        if let Some(sources) = &self.sources
+            && !sources.contains(&claims.pipeline_source)
+        {
+            let (found, allowed) = (claims.pipeline_source.clone(), sources.join(", "));
+            return Err(Refusal::Source { stage: name.clone(), found, allowed });
         }
         if let Some(refs) = &self.refs {
             if claims.pipeline_source == "merge_request_event" {
@@ -539,6 +669,17 @@ pub(crate) mod tests {
         let fork = JobClaims { job_project_id: Some(crate::names::ProjectId(43)), ..claims() };
         assert_eq!(policy.allows(&dev, &fork), Err(Refusal::Fork));
         assert_eq!(policy.allows(&dev, &feature), Ok(()));
+        let scheduled = JobClaims { pipeline_source: "schedule".into(), ..claims() };
+        let pushed = Stage { sources: Some(vec!["push".into()]), ..policy.clone() };
+        assert_eq!(pushed.allows(&dev, &claims()), Ok(()));
+        assert_eq!(
+            pushed.allows(&dev, &scheduled).unwrap_err().to_string(),
+            "claim pipeline_source is \"schedule\"; stage dev allows push"
+        );
+        let numbered =
+            |text: &str| Stage { projects: Some(vec![Projects::try_from(text.to_owned()).unwrap()]), ..policy.clone() };
+        assert_eq!(numbered("old/path#42").allows(&dev, &claims()), Ok(()), "the number counts");
+        assert!(numbered("group/news#43").allows(&dev, &claims()).is_err());
         for path in ["groups/news", "group", "group/", "other/group/news"] {
             let other = JobClaims { project_path: path.into(), ..claims() };
             assert!(matches!(policy.allows(&dev, &other), Err(Refusal::Project { .. })), "{path}");
@@ -560,8 +701,18 @@ pub(crate) mod tests {
             ),
             (
                 r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":1,"approvers":[]}}}"#,
-                "at least one approver",
+                "at least one of",
             ),
+            (
+                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":2,"approvers":["a"]}}}"#,
+                "more than there are",
+            ),
+            (r#"{"prod":{"account":"111111111111","protected":true,"approval":{"approvers":["a b"]}}}"#, "no approver"),
+            (
+                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"principals":["arn:aws:iam::1:root"]}}}"#,
+                "no principal",
+            ),
+            (r#"{"dev":{"account":"111111111111","ephemeral":true,"projects":["group/news#x"]}}"#, "no project"),
         ] {
             let error = Stages::parse(json).unwrap_err().to_string();
             assert!(error.contains(says), "{json}: {error}");

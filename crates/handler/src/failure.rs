@@ -115,6 +115,7 @@ impl From<Refusal> for Failure {
         let name = match &refusal {
             Refusal::Protected(_) => ErrorName::StageProtected,
             Refusal::Project { .. }
+            | Refusal::Source { .. }
             | Refusal::Ref { .. }
             | Refusal::Unprotected { .. }
             | Refusal::Fork
@@ -134,7 +135,7 @@ impl From<StagesError> for Failure {
             | StagesError::TooLarge(_)
             | StagesError::OneClass(_)
             | StagesError::MixedAccount(..)
-            | StagesError::Approval(_)
+            | StagesError::Approval(..)
             | StagesError::Timeout(_)
             | StagesError::Stack(..) => ErrorName::Internal,
         };
@@ -147,8 +148,10 @@ impl From<DecisionError> for Failure {
         let name = match &error {
             DecisionError::Expired(_) => ErrorName::ApprovalExpired,
             DecisionError::Void(_) => ErrorName::ChangeSetStale,
-            DecisionError::ReasonTooLong => ErrorName::InvalidRequest,
-            DecisionError::Decided(_)
+            DecisionError::ReasonTooLong | DecisionError::NoReason(_) => ErrorName::InvalidRequest,
+            DecisionError::Decided { .. }
+            | DecisionError::Again { .. }
+            | DecisionError::NotByJob(_)
             | DecisionError::OtherProject(_)
             | DecisionError::OtherPipeline { .. }
             | DecisionError::Unprotected

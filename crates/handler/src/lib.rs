@@ -1,14 +1,18 @@
 //! What every function's `main` needs: its settings, its clients, strict input, and errors under their names.
 
+mod deliver;
 mod discard;
 mod failure;
+mod keys;
 mod lookup;
 mod settings;
 mod step;
 
+pub use deliver::deliver;
 pub use discard::discard;
 pub use failure::Failure;
-pub use lookup::{hold, not_ended, note, record, stages, still_ours, wait_for_idle};
+pub use keys::keys;
+pub use lookup::{hold, not_ended, note, note_recording, record, stages, still_ours, wait_for_idle};
 pub use settings::{Settings, SettingsError};
 pub use step::{Done, Polled};
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
+use slipway_domain::audit::Entry;
 use slipway_domain::change_set;
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef};
 use slipway_domain::stages::Stages;
@@ -72,7 +73,7 @@ pub async fn wait_for_idle(store: &Store, record: &DeploymentRecord, now: Timest
 /// # Errors
 /// [`ErrorName::Internal`] when the platform team's configuration cannot be read.
 pub async fn stages(parameters: &Parameters, name: &str) -> Result<Stages, Failure> {
-    Ok(Stages::parse(&parameters.stages(name).await?)?)
+    Ok(Stages::parse(&parameters.text(name).await?)?)
 }
 
 /// Notes in the deployment's row what a step does; `record` is the row that it read. The row as it is then.
@@ -84,11 +85,27 @@ pub async fn note(
     record: &DeploymentRecord,
     change: impl Fn(&mut DeploymentRecord),
 ) -> Result<DeploymentRecord, Failure> {
+    note_recording(store, record, |record| {
+        change(record);
+        None
+    })
+    .await
+}
+
+/// The same for a change that goes on record: what `change` gives is written with the row, or neither is.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn note_recording(
+    store: &Store,
+    record: &DeploymentRecord,
+    change: impl Fn(&mut DeploymentRecord) -> Option<Entry>,
+) -> Result<DeploymentRecord, Failure> {
     let Deployment { environment, id, .. } = &record.deployment;
-    let noted = store.update_deployment(environment, id, |current| {
+    let noted = store.update_deployment_recording(environment, id, |current| {
         let mut current = current.unwrap_or(record).clone();
-        change(&mut current);
-        Ok::<_, std::convert::Infallible>(current)
+        let entry = change(&mut current);
+        Ok::<_, std::convert::Infallible>((current, entry))
     });
     Ok(noted.await?)
 }

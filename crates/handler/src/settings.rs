@@ -1,7 +1,7 @@
 //! A function's settings: the environment variables that template.yaml gives it, each read once, when it starts.
 
 use slipway_domain::names::Region;
-use slipway_identity::{Audience, Issuer};
+use slipway_identity::{Audience, ClientId, Issuer, StsEndpoint};
 
 /// A setting is missing or not what it should be. The function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ impl Settings {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "settings enter here, and are passed on")]
+    fn read_optional(name: &'static str) -> Result<Option<String>, SettingsError> {
+        match std::env::var(name) {
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+            Err(_) => Err(SettingsError { name, why: "it is not set".into() }),
+        }
+    }
+
     texts! {
         /// The table's name.
         table = "SLIPWAY_TABLE";
@@ -55,6 +63,12 @@ impl Settings {
         web_url = "SLIPWAY_WEB_URL";
         /// The name of the SSM parameter with the key of the approval links.
         link_key_parameter = "SLIPWAY_LINK_KEY";
+        /// The name of the SSM parameter with the key that signs the sessions of `web`.
+        session_key_parameter = "SLIPWAY_SESSION_KEY";
+        /// The name of the event bus that Slipway tells its events.
+        bus = "SLIPWAY_BUS";
+        /// The ARN of the SNS topic that is told when a decision is wanted.
+        topic = "SLIPWAY_TOPIC";
     }
 
     /// The region that the function runs in, which is the bucket's and every target's.
@@ -73,6 +87,36 @@ impl Settings {
     pub fn gitlab_url(self) -> Result<Issuer, SettingsError> {
         const NAME: &str = "SLIPWAY_GITLAB_URL";
         Issuer::parse(&Self::read(NAME)?).map_err(|error| SettingsError { name: NAME, why: error.to_string() })
+    }
+
+    /// The name of the SSM parameter with the instance's public keys, where AWS cannot reach the instance.
+    ///
+    /// # Errors
+    /// When it is not set at all.
+    pub fn gitlab_keys_parameter(self) -> Result<Option<String>, SettingsError> {
+        Self::read_optional("SLIPWAY_GITLAB_KEYS")
+    }
+
+    /// The application id with which people sign in to GitLab; nothing where nobody does.
+    ///
+    /// # Errors
+    /// When it is not set at all, or no application id.
+    pub fn gitlab_client_id(self) -> Result<Option<ClientId>, SettingsError> {
+        const NAME: &str = "SLIPWAY_GITLAB_CLIENT_ID";
+        let read = Self::read_optional(NAME)?.map(|text| ClientId::parse(&text)).transpose();
+        read.map_err(|error| SettingsError { name: NAME, why: error.to_string() })
+    }
+
+    /// Where STS answers: where the SDK is told to look for it, else the region's.
+    ///
+    /// # Errors
+    /// When that is no address of STS.
+    pub fn sts_endpoint(self, aws: &aws_config::SdkConfig) -> Result<StsEndpoint, SettingsError> {
+        let endpoint = match aws.endpoint_url() {
+            Some(url) => StsEndpoint::parse(url),
+            None => StsEndpoint::regional(&self.region()?),
+        };
+        endpoint.map_err(|error| SettingsError { name: "AWS_ENDPOINT_URL", why: error.to_string() })
     }
 
     /// The audience that ID tokens must be made for.

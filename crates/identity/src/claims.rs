@@ -107,14 +107,14 @@ impl Claims {
         self.optional(claim, "a string without control characters", text)
     }
 
-    fn texts(&self, claim: &'static str) -> Result<Vec<String>, IdentityError> {
+    pub(crate) fn texts(&self, claim: &'static str) -> Result<Vec<String>, IdentityError> {
         let read = |value: &Value| {
             value.as_array()?.iter().map(|item| text(item).map(str::to_owned)).collect::<Option<Vec<_>>>()
         };
         Ok(self.optional(claim, "a list of strings", read)?.unwrap_or_default())
     }
 
-    fn id(&self, claim: &'static str) -> Result<u64, IdentityError> {
+    pub(crate) fn id(&self, claim: &'static str) -> Result<u64, IdentityError> {
         self.required(claim, ID, id)
     }
 

@@ -1,82 +1,62 @@
-//! Asks the issuer: discovery, then its keys. Bounded in time and size, never redirected.
+//! Requests to one origin. Bounded in time and size, never redirected.
 
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url, redirect};
-use serde::Deserialize;
-
-use crate::error::{IdentityError, shown};
-use crate::issuer::Issuer;
-use crate::keys::KeySet;
+use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// The client for one issuer.
-pub(crate) fn client(issuer: &Issuer) -> Result<Client, IdentityError> {
+/// Why there is no answer to look at.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Another try can help.
+    Unavailable(String),
+    /// There is an answer, but none that is taken.
+    Unusable(String),
+}
+
+/// The client for one origin.
+pub(crate) fn client(origin: &Url) -> Result<Client, Failed> {
     let builder = Client::builder()
         .redirect(redirect::Policy::none())
-        .https_only(issuer.is_https())
+        .https_only(origin.scheme() == "https")
         .timeout(TIMEOUT)
         .user_agent("slipway");
     // A proxy's loopback is not ours.
-    let builder = if issuer.is_loopback() { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| IdentityError::IssuerUnavailable { reason: with_causes(&error) })
+    let builder = if is_loopback(origin) { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| Failed::Unavailable(with_causes(&error)))
 }
 
-/// The issuer's keys, as it publishes them now.
-pub(crate) async fn keys(client: &Client, issuer: &Issuer) -> Result<KeySet, IdentityError> {
-    let url = format!("{issuer}/.well-known/openid-configuration");
-    let jwks_uri = keys_location(&get(client, &url).await?, issuer)
-        .map_err(|reason| IdentityError::DiscoveryInvalid { url, reason })?;
-    KeySet::parse(&get(client, &jwks_uri).await?)
-        .map_err(|reason| IdentityError::DiscoveryInvalid { url: jwks_uri, reason })
+/// Whether nobody between us and that host can listen in.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
 }
 
-/// Where the discovery document says that the keys are.
-fn keys_location(document: &[u8], issuer: &Issuer) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Discovery {
-        issuer: String,
-        jwks_uri: String,
-    }
-    let found: Discovery = serde_json::from_slice(document)
-        .map_err(|_| "it is no JSON object with the strings issuer and jwks_uri".to_owned())?;
-    if found.issuer != issuer.as_str() {
-        return Err(format!("its issuer is {}, not {issuer}", shown(&found.issuer)));
-    }
-    let uri = Url::parse(&found.jwks_uri).ok().filter(|uri| issuer.is_origin_of(uri));
-    match uri {
-        Some(uri) => Ok(uri.into()),
-        None => Err(format!("its jwks_uri {} is not on the issuer's own host and port", shown(&found.jwks_uri))),
-    }
+/// Whether `url` is served by the very same scheme, host and port, and names no user.
+pub(crate) fn is_same_origin(origin: &Url, url: &Url) -> bool {
+    origin.origin() == url.origin() && url.username().is_empty() && url.password().is_none()
 }
 
-async fn get(client: &Client, url: &str) -> Result<Vec<u8>, IdentityError> {
-    let unavailable = |reason: String| IdentityError::IssuerUnavailable { reason: format!("GET {url}: {reason}") };
-    let invalid = |reason: String| IdentityError::DiscoveryInvalid { url: url.to_owned(), reason };
-    let failed = |error: reqwest::Error| unavailable(with_causes(&error.without_url()));
-
-    let mut response = client.get(url).header("accept", "application/json").send().await.map_err(failed)?;
+/// The answer's status and its body, which may have `limit` bytes. No failure's text has the address: it may hold secrets.
+pub(crate) async fn send(request: RequestBuilder, limit: usize) -> Result<(StatusCode, Vec<u8>), Failed> {
+    let failed = |error: reqwest::Error| Failed::Unavailable(with_causes(&error.without_url()));
+    let mut response = request.header("accept", "application/json").send().await.map_err(failed)?;
     let status = response.status();
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
-        return Err(unavailable(format!("answered {status}")));
+        return Err(Failed::Unavailable(format!("answered {status}")));
     }
     if status.is_redirection() {
-        return Err(invalid(format!("it answered {status}, and redirects are not followed")));
-    }
-    if status != StatusCode::OK {
-        return Err(invalid(format!("it answered {status}")));
+        return Err(Failed::Unusable(format!("it answered {status}, and redirects are not followed")));
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(invalid(format!("it has more than {MAX_ANSWER_BYTES} bytes")));
+        if body.len() + chunk.len() > limit {
+            return Err(Failed::Unusable(format!("it has more than {limit} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok((status, body))
 }
 
 /// An error with its causes in one line: the client's own text leaves out why.

@@ -5,6 +5,7 @@ use std::fmt;
 use reqwest::Url;
 
 use crate::error::{SetupError, shown};
+use crate::fetch;
 
 /// The GitLab instance whose tokens are trusted: its URL, exactly as its tokens' `iss` has it.
 ///
@@ -35,7 +36,7 @@ impl Issuer {
         let issuer = Self { text: text.to_owned(), url };
         match issuer.url.scheme() {
             "https" => Ok(issuer),
-            "http" if issuer.is_loopback() => Ok(issuer),
+            "http" if fetch::is_loopback(&issuer.url) => Ok(issuer),
             _ => Err(refused("must be https")),
         }
     }
@@ -46,17 +47,8 @@ impl Issuer {
         &self.text
     }
 
-    pub(crate) fn is_https(&self) -> bool {
-        self.url.scheme() == "https"
-    }
-
-    pub(crate) fn is_loopback(&self) -> bool {
-        matches!(self.url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
-    }
-
-    /// Whether `url` is served by the very same scheme, host and port.
-    pub(crate) fn is_origin_of(&self, url: &Url) -> bool {
-        self.url.origin() == url.origin() && url.username().is_empty() && url.password().is_none()
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 }
 
@@ -76,10 +68,11 @@ impl Audience {
     /// # Errors
     /// [`SetupError::Audience`].
     pub fn parse(text: &str) -> Result<Self, SetupError> {
-        if text.is_empty() || text.len() > 255 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(SetupError::Audience { found: shown(text) });
+        if is_short_graphic(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(SetupError::Audience { found: shown(text) })
         }
-        Ok(Self(text.to_owned()))
     }
 
     /// The audience as configured.
@@ -95,9 +88,43 @@ impl fmt::Display for Audience {
     }
 }
 
+/// The id of the application that GitLab knows us as when people sign in: the `aud` of what it says of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// Reads a client id: 1 to 255 printable ASCII characters.
+    ///
+    /// # Errors
+    /// [`SetupError::ClientId`].
+    pub fn parse(text: &str) -> Result<Self, SetupError> {
+        if is_short_graphic(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(SetupError::ClientId { found: shown(text) })
+        }
+    }
+
+    /// The id as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_short_graphic(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Audience, Issuer};
+    use super::{Audience, ClientId, Issuer};
 
     #[test]
     fn issuers() {
@@ -138,10 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn audiences() {
+    fn audiences_and_client_ids() {
         assert!(Audience::parse("https://slipway.example.com").is_ok());
         for bad in ["", "a b", "a\n", "é", &"a".repeat(256)] {
             assert!(Audience::parse(bad).is_err(), "{bad}");
+            assert!(ClientId::parse(bad).is_err(), "{bad}");
         }
+        assert!(ClientId::parse("2c1dc6a1a4b2").is_ok());
     }
 }

@@ -1,4 +1,7 @@
-//! The issuer's keys, and how long they are believed.
+//! The issuer's keys: where they come from, and how long they are believed.
+
+use std::future::Future;
+use std::pin::Pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,8 +9,13 @@ use jiff::Timestamp;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{Mutex, RwLock};
 
+use crate::claims::Claims;
 use crate::error::{IdentityError, shown};
+use crate::issuer::Issuer;
+use crate::provider::Provider;
+use crate::token::{Unverified, check_audience, check_times};
 
 /// An unknown kid makes us read the keys again at most this often.
 pub(crate) const REFRESH_SECONDS: i64 = 60;
@@ -17,6 +25,103 @@ pub(crate) const FAILURE_PAUSE_SECONDS: i64 = 5;
 pub(crate) const MAX_AGE_SECONDS: i64 = 3600;
 
 const KEY_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// The keys of one issuer. Build one per process and share it: each of them keeps what it read.
+///
+/// An unknown key makes them read again at most once a minute, and none is believed for more than an hour.
+pub struct Keys {
+    provider: Provider,
+    source: Source,
+    cache: RwLock<Cache<KeySet>>,
+    /// Held by the one who reads.
+    reading: Mutex<()>,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send>>;
+
+enum Source {
+    Discovery,
+    Given(Box<dyn Fn() -> Reading + Send + Sync>),
+}
+
+impl Keys {
+    /// Keys that are found by OpenID discovery, once a token asks for one.
+    #[must_use]
+    pub fn discovered(issuer: Issuer) -> Self {
+        Self::of(issuer, Source::Discovery)
+    }
+
+    /// Keys of an issuer that cannot be reached from here: `read` gives its key set (a JWKS, the document that GitLab has at
+    /// `/oauth/discovery/keys`) from where somebody keeps it up to date, or says in a line why it cannot be had now.
+    #[must_use]
+    pub fn read_by<R, F>(issuer: Issuer, read: R) -> Self
+    where
+        R: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<u8>, String>> + Send + 'static,
+    {
+        Self::of(issuer, Source::Given(Box::new(move || Box::pin(read()))))
+    }
+
+    fn of(issuer: Issuer, source: Source) -> Self {
+        Self { provider: Provider::new(issuer), source, cache: RwLock::default(), reading: Mutex::default() }
+    }
+
+    /// Whose keys these are.
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.provider.issuer
+    }
+
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    /// The claims of an ID token of our issuer, for `audience` alone, and valid at `now`.
+    pub(crate) async fn verify(&self, token: &str, audience: &str, now: Timestamp) -> Result<Claims, IdentityError> {
+        let token = Unverified::parse(token)?;
+        token.check_issuer(self.issuer())?;
+        let key = self.key(&token.kid, now).await?;
+        let claims = token.verified_by(&key)?;
+        check_audience(&claims, audience)?;
+        check_times(&claims, now)?;
+        Ok(claims)
+    }
+
+    async fn key(&self, kid: &str, now: Timestamp) -> Result<DecodingKey, IdentityError> {
+        if let Some(key) = self.cache.read().await.key(kid, now) {
+            return Ok(key);
+        }
+        // One reads; who waited here looks at what the other got.
+        let _reading = self.reading.lock().await;
+        {
+            let cache = self.cache.read().await;
+            if let Some(key) = cache.key(kid, now) {
+                return Ok(key);
+            }
+            if !cache.may_ask(now) {
+                return Err(cache.refusal(kid, now));
+            }
+        }
+        let answer = self.read().await;
+        let mut cache = self.cache.write().await;
+        cache.record(answer, now);
+        cache.key(kid, now).ok_or_else(|| cache.refusal(kid, now))
+    }
+
+    async fn read(&self) -> Result<KeySet, IdentityError> {
+        match &self.source {
+            Source::Discovery => {
+                let found = self.provider.discover().await?.location("jwks_uri", self.issuer())?;
+                let document = self.provider.get(found.as_str()).await?;
+                KeySet::parse(&document).map_err(|reason| IdentityError::AnswerInvalid { url: found.into(), reason })
+            }
+            Source::Given(read) => {
+                let document = read().await.map_err(|reason| IdentityError::IssuerUnavailable { reason })?;
+                KeySet::parse(&document).map_err(|reason| IdentityError::KeysInvalid { reason })
+            }
+        }
+    }
+}
 
 /// The usable keys of a JSON web key set.
 pub(crate) struct KeySet(Vec<(String, DecodingKey)>);
@@ -61,17 +166,22 @@ fn usable(jwk: &Value) -> Option<(String, DecodingKey)> {
     KEY_BITS.contains(&bits).then(|| (kid.to_owned(), DecodingKey::from_rsa_raw_components(modulus, &exponent)))
 }
 
-/// What the issuer last said, and when it was last asked.
-#[derive(Default)]
-pub(crate) struct Cache {
-    keys: Option<(KeySet, Timestamp)>,
+/// What the issuer last said of one thing, and when it was last asked.
+pub(crate) struct Cache<T> {
+    value: Option<(T, Timestamp)>,
     attempt: Option<(Timestamp, Option<IdentityError>)>,
 }
 
-impl Cache {
-    /// The key, if what is known is recent and has it.
-    pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<DecodingKey> {
-        self.fresh(now)?.find(kid).cloned()
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self { value: None, attempt: None }
+    }
+}
+
+impl<T> Cache<T> {
+    /// What is known, unless it is too old.
+    pub(crate) fn fresh(&self, now: Timestamp) -> Option<&T> {
+        self.value.as_ref().filter(|(_, read_at)| apart(*read_at, now) < MAX_AGE_SECONDS).map(|(value, _)| value)
     }
 
     /// Whether the issuer may be asked now.
@@ -79,29 +189,20 @@ impl Cache {
         self.pause_left(now) == 0
     }
 
-    /// Why `kid` has no key, once the issuer was asked.
-    pub(crate) fn refusal(&self, kid: &str, now: Timestamp) -> IdentityError {
-        match &self.attempt {
-            Some((_, Some(failure))) => failure.clone(),
-            Some((_, None)) | None => {
-                IdentityError::UnknownKey { kid: shown(kid), retry_in_seconds: self.pause_left(now) }
-            }
-        }
+    /// Why the issuer gave no answer when it was last asked.
+    pub(crate) fn failure(&self) -> Option<&IdentityError> {
+        self.attempt.as_ref()?.1.as_ref()
     }
 
-    /// Notes the issuer's answer. Keys that are still fresh outlive a failure.
-    pub(crate) fn record(&mut self, answer: Result<KeySet, IdentityError>, now: Timestamp) {
+    /// Notes the issuer's answer. What is still fresh outlives a failure.
+    pub(crate) fn record(&mut self, answer: Result<T, IdentityError>, now: Timestamp) {
         match answer {
-            Ok(keys) => {
-                self.keys = Some((keys, now));
+            Ok(value) => {
+                self.value = Some((value, now));
                 self.attempt = Some((now, None));
             }
             Err(failure) => self.attempt = Some((now, Some(failure))),
         }
-    }
-
-    fn fresh(&self, now: Timestamp) -> Option<&KeySet> {
-        self.keys.as_ref().filter(|(_, read_at)| apart(*read_at, now) < MAX_AGE_SECONDS).map(|(keys, _)| keys)
     }
 
     fn pause_left(&self, now: Timestamp) -> i64 {
@@ -109,6 +210,19 @@ impl Cache {
         let pause =
             if failure.is_some() && self.fresh(now).is_none() { FAILURE_PAUSE_SECONDS } else { REFRESH_SECONDS };
         (pause - apart(*asked_at, now)).max(0)
+    }
+}
+
+impl Cache<KeySet> {
+    /// The key, if what is known is recent and has it.
+    fn key(&self, kid: &str, now: Timestamp) -> Option<DecodingKey> {
+        self.fresh(now)?.find(kid).cloned()
+    }
+
+    /// Why `kid` has no key, once the issuer was asked.
+    fn refusal(&self, kid: &str, now: Timestamp) -> IdentityError {
+        let unknown = || IdentityError::UnknownKey { kid: shown(kid), retry_in_seconds: self.pause_left(now) };
+        self.failure().cloned().unwrap_or_else(unknown)
     }
 }
 
@@ -192,8 +306,8 @@ mod tests {
         assert!(cache.may_ask(at(5)));
 
         cache.record(read(), at(5));
-        assert!(cache.find("a", at(6)).is_some());
-        assert!(cache.find("b", at(6)).is_none());
+        assert!(cache.key("a", at(6)).is_some());
+        assert!(cache.key("b", at(6)).is_none());
         assert_eq!(
             cache.refusal("b", at(6)),
             IdentityError::UnknownKey { kid: "\"b\"".to_owned(), retry_in_seconds: 59 }
@@ -203,11 +317,11 @@ mod tests {
         assert!(cache.may_ask(at(-56)), "the clock was set back");
 
         cache.record(down(), at(65));
-        assert!(cache.find("a", at(66)).is_some(), "what was read stays");
+        assert!(cache.key("a", at(66)).is_some(), "what was read stays");
         assert!(cache.refusal("b", at(66)).is_transient());
         assert!(!cache.may_ask(at(124)), "nor does a failure make it more often");
-        assert!(cache.find("a", at(3604)).is_some());
-        assert!(cache.find("a", at(3605)).is_none());
+        assert!(cache.key("a", at(3604)).is_some());
+        assert!(cache.key("a", at(3605)).is_none());
         assert!(cache.may_ask(at(3605)));
     }
 }

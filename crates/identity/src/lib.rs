@@ -1,21 +1,35 @@
-//! Who is asking: verifies the ID token of a GitLab CI job.
+//! Who is asking: a GitLab CI job, a person, or an AWS principal.
 //!
-//! A [`Verifier`] is built once per process. It finds the instance's keys by OpenID discovery, caches them, and turns
-//! a token into [`JobClaims`], or into an [`IdentityError`] that names the claim, its value and the rule. What the
-//! claims *may do* is decided elsewhere (`slipway-domain`): this crate only proves that they are true.
+//! - A [`Verifier`] turns a job's ID token into [`JobClaims`].
+//! - A [`SignIn`] turns what a browser comes back with from GitLab into a [`Person`]. Both take their keys from [`Keys`], which
+//!   finds them by OpenID discovery, or reads them where somebody keeps them.
+//! - [`Callers`] turns a presigned `sts:GetCallerIdentity` into a [`Caller`].
+//!
+//! Each is built once per process. What is not proven is an [`IdentityError`], which names what it is about, its value and the
+//! rule. What somebody *may do* is decided elsewhere (`slipway-domain`): this crate only proves who they are.
 //!
 //! The clock is the caller's: every check takes `now`.
 
+mod caller;
 mod claims;
 mod error;
 mod fetch;
 mod issuer;
 mod keys;
+#[cfg(feature = "presign")]
+mod presign;
+mod provider;
+mod sign_in;
 mod token;
 mod verifier;
 
+pub use caller::{BINDING_HEADER, Callers, MAX_PRESIGNED_BYTES, MAX_SIGNED_SECONDS, Presigned, StsEndpoint};
 pub use error::{IdentityError, SetupError};
-pub use issuer::{Audience, Issuer};
-pub use slipway_domain::claims::{JobClaims, RefType};
+pub use issuer::{Audience, ClientId, Issuer};
+pub use keys::Keys;
+#[cfg(feature = "presign")]
+pub use presign::presign;
+pub use sign_in::{Attempt, SignIn};
+pub use slipway_domain::claims::{Caller, JobClaims, Person, RefType};
 pub use token::{LEEWAY_SECONDS, MAX_TOKEN_BYTES};
 pub use verifier::Verifier;

@@ -6,18 +6,20 @@
     reason = "a test that cannot go on should say where, and its time is now"
 )]
 
-#[path = "../../local/src/gitlab.rs"]
+#[path = "../../local/src/gitlab/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the demo uses the rest of it")]
 mod gitlab;
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gitlab::{GitLab, Job};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use slipway_identity::{Audience, IdentityError, Issuer, JobClaims, MAX_TOKEN_BYTES, RefType, Verifier};
+use slipway_identity::{Audience, IdentityError, Issuer, JobClaims, Keys, MAX_TOKEN_BYTES, RefType, Verifier};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -259,6 +261,100 @@ async fn the_issuer_is_down() {
     assert!(refused.is_transient(), "{refused}");
 }
 
+/// A key set in a parameter, and how often it was read.
+#[derive(Clone, Default)]
+struct Parameter {
+    document: Arc<Mutex<Option<String>>>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Parameter {
+    fn put(&self, document: &str) {
+        *self.document.lock().unwrap() = Some(document.to_owned());
+    }
+
+    fn verifier(&self, gitlab: &GitLab) -> Verifier {
+        let parameter = self.clone();
+        let keys = Keys::read_by(Issuer::parse(gitlab.url()).unwrap(), move || {
+            parameter.reads.fetch_add(1, Ordering::Relaxed);
+            let document = parameter.document.lock().unwrap().clone();
+            async move { document.map(String::into_bytes).ok_or_else(|| "ssm:GetParameter: throttled".to_owned()) }
+        });
+        Verifier::with_keys(Arc::new(keys), Audience::parse(AUDIENCE).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn keys_of_an_issuer_that_cannot_be_reached() {
+    let mut gitlab = GitLab::start(None).await.unwrap();
+    let parameter = Parameter::default();
+    let verifier = parameter.verifier(&gitlab);
+    let old = good(&gitlab);
+
+    let refused = verifier.verify(&old, now()).await.unwrap_err();
+    assert!(refused.is_transient() && refused.to_string().contains("throttled"), "{refused}");
+    parameter.put("{}");
+    let refused = verifier.verify(&old, later(5)).await.unwrap_err();
+    assert!(matches!(refused, IdentityError::KeysInvalid { .. }), "{refused}");
+    parameter.put(gitlab.key_set());
+    assert!(verifier.verify(&old, later(10)).await.is_ok());
+    assert_eq!(parameter.reads.load(Ordering::Relaxed), 3);
+
+    // A flood of unknown keys reads it once a minute.
+    let claims = gitlab.claims(&job(), now()).unwrap();
+    for second in 11..=190 {
+        let header = json!({"alg": "RS256", "kid": format!("flood-{second}")});
+        let refused = verifier.verify(&gitlab.sign_with(&header, &claims).unwrap(), later(second)).await;
+        assert!(matches!(refused, Err(IdentityError::UnknownKey { .. })), "{refused:?}");
+        assert!(verifier.verify(&old, later(second)).await.is_ok(), "others are not held up");
+    }
+    assert_eq!(parameter.reads.load(Ordering::Relaxed), 6);
+
+    // Rotated: the new key counts once the parameter has it, and the old one no more.
+    gitlab.rotate().unwrap();
+    let new = good(&gitlab);
+    parameter.put(gitlab.key_set());
+    assert!(matches!(verifier.verify(&new, later(191)).await, Err(IdentityError::UnknownKey { .. })));
+    assert!(verifier.verify(&new, later(250)).await.is_ok());
+    assert!(matches!(verifier.verify(&old, later(250)).await, Err(IdentityError::UnknownKey { .. })));
+    assert_eq!(gitlab.hits(), 0, "the issuer itself is never asked");
+}
+
+#[tokio::test]
+async fn what_given_keys_do_not_prove() {
+    let gitlab = GitLab::start(None).await.unwrap();
+    let other = GitLab::start(None).await.unwrap();
+    let parameter = Parameter::default();
+    parameter.put(gitlab.key_set());
+    let verifier = parameter.verifier(&gitlab);
+    let claims = gitlab.claims(&job(), now()).unwrap();
+    let header = |alg: &str| json!({"alg": alg, "kid": gitlab.kid()});
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let mac = jsonwebtoken::encode(
+        &jsonwebtoken::Header {
+            kid: Some(gitlab.kid().to_owned()),
+            ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256)
+        },
+        &claims,
+        &jsonwebtoken::EncodingKey::from_secret(gitlab.public_key()),
+    );
+    let signed = |claim: &str, value: Value| gitlab.sign(&with(&gitlab, claim, value)).unwrap();
+    let seconds = |seconds: i64| json!(later(seconds).as_second());
+    for (why, token) in [
+        ("signature is not by", other.sign_with(&header("RS256"), &claims).unwrap()),
+        ("alg \"none\"", format!("{}.{}.", part(&header("none")), part(&claims))),
+        ("alg \"HS256\"", mac.unwrap()),
+        ("claim iss", signed("iss", json!(other.url()))),
+        ("claim aud", signed("aud", json!("https://vault.example.com"))),
+        ("claim exp", signed("exp", seconds(-60))),
+        ("claim nbf", signed("nbf", seconds(61))),
+    ] {
+        let refused = verifier.verify(&token, now()).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
+    assert!(verifier.verify(&good(&gitlab), now()).await.is_ok());
+}
+
 /// A server that gives every request the same answer; `{url}` and `{host}` in it become its own.
 async fn answers(response: String) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -304,7 +400,7 @@ async fn a_discovery_document_that_cannot_be_trusted() {
         ("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n".to_owned(), "404"),
     ] {
         let refused = verify_against(response).await;
-        assert!(matches!(refused, IdentityError::DiscoveryInvalid { .. }), "{why}: {refused:?}");
+        assert!(matches!(refused, IdentityError::AnswerInvalid { .. }), "{why}: {refused:?}");
         assert!(refused.to_string().contains(why), "{why}: {refused}");
     }
     for response in

@@ -17,6 +17,10 @@ use crate::{DEV, PROD, STAGING, TOOLING};
 pub const AUDIENCE: &str = "slipway";
 /// The ExternalId of the target accounts' roles.
 pub const EXTERNAL_ID: &str = "slipway-embedded";
+/// The application id with which people sign in to the small GitLab.
+pub const CLIENT_ID: &str = "slipway-approvals";
+/// The AWS role that may decide in prod.
+pub const RELEASE_ROLE: &str = "arn:aws:iam::999999999999:role/release";
 /// The name of the control plane's stack.
 pub const STACK: &str = "slipway";
 
@@ -28,7 +32,8 @@ pub fn stages() -> String {
         "staging": {"account": STAGING, "protected": true, "refs": ["main"],
             "stack": {"policy": {"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]}}},
         "prod": {"account": PROD, "protected": true, "refs": ["main"],
-            "approval": {"required": 1, "approvers": ["release-manager", "group/leads"], "expires_in": "3d"}}
+            "approval": {"required": 1, "approvers": ["release-manager#8", "group/leads"], "principals": [RELEASE_ROLE], "by_job": true,
+                "expires_in": "3d"}}
     })
     .to_string()
 }
@@ -87,6 +92,7 @@ impl ControlPlane {
         let targets = TARGETS.map(|(_, account, _)| account).join(",");
         let parameters = [
             ("GitLabUrl", gitlab.url()),
+            ("GitLabClientId", CLIENT_ID),
             ("Audience", AUDIENCE),
             ("Stages", stages),
             ("TargetAccounts", &targets),
@@ -101,6 +107,9 @@ impl ControlPlane {
             status,
             took: began.elapsed(),
         });
+        if let Some(web) = outputs.get("WebUrl") {
+            gitlab.register(CLIENT_ID, &format!("{web}callback"));
+        }
         let output = |name: &str| outputs.get(name).cloned().ok_or_else(|| LocalError::Output(name.to_owned()));
 
         let roles = read(&root.join("setup/roles.yaml"))?;

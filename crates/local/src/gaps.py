@@ -264,6 +264,23 @@ def leading_keys_are_known(original):
     return context
 
 
+# --- function URLs ------------------------------------------------------------------------------------------------
+
+
+@wrap(lambda_svc, "_build_function_url_event")
+def cookies_are_listed(original):
+    """Payload format 2.0 has the request's cookies in a list of their own, and not among the headers."""
+
+    def build(*arguments, **named):
+        event = original(*arguments, **named)
+        sent = event["headers"].pop("cookie", None)
+        if sent:
+            event["cookies"] = [cookie.strip() for cookie in sent.split(";") if cookie.strip()]
+        return event
+
+    return build
+
+
 # --- step functions -----------------------------------------------------------------------------------------------
 
 machine_role = contextvars.ContextVar("slipway_machine_role", default=("", ""))

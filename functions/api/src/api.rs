@@ -6,25 +6,28 @@ use slipway_aws::bucket::{Bucket, TOO_LARGE};
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
-use slipway_domain::admission::{self, Admission};
+use slipway_domain::admission::{self, Admission, AdmissionError};
 use slipway_domain::approval::link_id;
-use slipway_domain::audit::{Act, AuditEntry};
+use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
 use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord};
 use slipway_domain::lease::Holder;
-use slipway_domain::names::EnvironmentKey;
+use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest, Request,
-    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On,
+    RepairRequest, Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
+use slipway_domain::stages::Stages;
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
 
 /// The most bytes of a review or of events that an answer carries: a Lambda answer holds 6 MB.
 const MAX_SHOWN_BYTES: u64 = 2 * 1024 * 1024;
+/// How many audit rows an answer carries at the most: each has some kilobytes.
+const AUDIT_ROWS: i32 = 200;
 
 /// What the function works with.
 pub(crate) struct Api {
@@ -32,6 +35,8 @@ pub(crate) struct Api {
     pub(crate) bucket: Bucket,
     pub(crate) parameters: Parameters,
     pub(crate) verifier: Verifier,
+    /// Whether people can sign in in the browser.
+    pub(crate) sign_in: bool,
     pub(crate) stages_parameter: String,
     pub(crate) link_key_parameter: String,
     pub(crate) deploy_machine: String,
@@ -46,6 +51,7 @@ pub(crate) enum Answer {
     Admitted(Box<Admitted>),
     Unlocked(Box<Unlocked>),
     Status(Box<Status>),
+    Audit(Box<AuditPage>),
 }
 
 /// Reads a request.
@@ -73,6 +79,7 @@ impl Api {
             Ask::Status(status) => {
                 self.status(&status, &claims, now).await.map(|status| Answer::Status(Box::new(status)))
             }
+            Ask::Audit(audit) => self.audit(&audit, &claims).await.map(|page| Answer::Audit(Box::new(page))),
         }
     }
 
@@ -86,7 +93,9 @@ impl Api {
             }
         }
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let admission = admission::deploy(request, claims, &stages, now)?;
+        self.can_be_approved(&stages, &request.on)?;
+        let admission = admission::deploy(request, claims, &stages, now);
+        let admission = self.on_record("deploy", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         let upload = self.upload(request, &admission).await?;
         let done_by = self.done_by(&admission).await?;
@@ -121,7 +130,8 @@ impl Api {
         now: Timestamp,
     ) -> Result<Admitted, Failure> {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let admission = admission::teardown(request, claims, &stages, now)?;
+        let admission = admission::teardown(request, claims, &stages, now);
+        let admission = self.on_record("teardown", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         Ok(admitted(admission, claims, &self.teardown_machine))
     }
@@ -144,7 +154,9 @@ impl Api {
         let launch = previous.launch.clone().ok_or_else(nothing)?;
         let back = Back::new(live, &previous, &launch);
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let admission = admission::rollback(request, launch, back, claims, &stages, now)?;
+        self.can_be_approved(&stages, &request.on)?;
+        let admission = admission::rollback(request, launch, back, claims, &stages, now);
+        let admission = self.on_record("rollback", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         let back = admission.back.clone();
         Ok(Admitted { back, done_by, ..admitted(admission, claims, &self.deploy_machine) })
@@ -152,7 +164,8 @@ impl Api {
 
     async fn repair(&self, request: &RepairRequest, claims: &JobClaims, now: Timestamp) -> Result<Admitted, Failure> {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let admission = admission::repair(request, claims, &stages, now)?;
+        let admission = admission::repair(request, claims, &stages, now);
+        let admission = self.on_record("repair", &request.on, claims, now, admission).await?;
         let key = &admission.environment;
         if self.store.environment(key).await?.is_none() {
             return Err(Failure::new(ErrorName::NotFound, format!("there is no environment {key}")));
@@ -163,7 +176,8 @@ impl Api {
 
     async fn unlock(&self, request: &UnlockRequest, claims: &JobClaims, now: Timestamp) -> Result<Unlocked, Failure> {
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let by = admission::unlock(request, claims, &stages)?;
+        let by =
+            self.on_record("unlock", &request.on, claims, now, admission::unlock(request, claims, &stages)).await?;
         let environment = key(&request.on, claims);
         let lease = self.store.lease(&environment).await?;
         let Some((owner, fence)) = lease.and_then(|lease| Some((lease.owner?, lease.fence))) else {
@@ -174,10 +188,53 @@ impl Api {
             return Ok(Unlocked { environment, holder, unlocked: false });
         }
         let act = Act::Unlocked { holder: holder.clone(), fence };
-        let entry = AuditEntry { act, by, reason: request.reason.clone(), at: now };
-        self.store.record_act(&environment, &entry).await?;
-        let unlocked = self.store.break_lease(&environment, fence, now).await?;
+        let entry = Entry { act, by: Actor::Job(by), reason: request.reason.clone(), deployment: Some(owner), at: now };
+        let unlocked = self.store.break_lease(&environment, fence, &entry).await?;
         Ok(Unlocked { environment, holder, unlocked })
+    }
+
+    /// Makes sure, before anybody waits for it, that somebody can give the approval that the stage asks for.
+    fn can_be_approved(&self, stages: &Stages, on: &On) -> Result<(), Failure> {
+        let policy = stages.get(&on.stage).ok().and_then(|stage| stage.approval.as_ref());
+        if policy.is_none_or(|policy| policy.can_be_given(self.sign_in)) {
+            return Ok(());
+        }
+        let message = format!(
+            "stage {} asks for an approval that nobody can give: deploy the control plane with GitLabClientId, or let the stage's \
+             approval have \"by_job\": true or \"principals\"",
+            on.stage
+        );
+        Err(Failure::new(ErrorName::Internal, message))
+    }
+
+    /// What a stage's policy refuses goes on record, once for each token and request.
+    async fn on_record<T>(
+        &self,
+        asked: &str,
+        on: &On,
+        claims: &JobClaims,
+        now: Timestamp,
+        decided: Result<T, AdmissionError>,
+    ) -> Result<T, Failure> {
+        if let Err(AdmissionError::Refused(why)) = &decided {
+            let environment = key(on, claims);
+            let id = Digest::of_parts(&["refusal", &claims.jti, asked, &environment.to_string()]);
+            let entry = Entry {
+                act: Act::Refused { asked: asked.to_owned(), why: why.to_string() },
+                by: Actor::Job(admission::requester(claims)),
+                reason: None,
+                deployment: None,
+                at: now,
+            };
+            self.store.refuse(&id, &environment, &entry).await?;
+        }
+        Ok(decided?)
+    }
+
+    async fn audit(&self, request: &AuditRequest, claims: &JobClaims) -> Result<AuditPage, Failure> {
+        let environment = key(&request.on, claims);
+        let (rows, head) = self.store.audit(&environment, request.after, AUDIT_ROWS).await?;
+        Ok(AuditPage { environment, rows, head })
     }
 
     async fn status(&self, request: &StatusRequest, claims: &JobClaims, now: Timestamp) -> Result<Status, Failure> {
@@ -232,7 +289,7 @@ impl Api {
         let approval_url = match question {
             None => None,
             Some(_) => {
-                let link = link_id(&self.parameters.link_key(&self.link_key_parameter).await?, &deployment.id);
+                let link = link_id(&self.parameters.key(&self.link_key_parameter).await?, &deployment.id);
                 Some(format!("{}a/{link}", self.web_url))
             }
         };

@@ -5,14 +5,19 @@ use std::convert::Infallible;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use jiff::Timestamp;
 use serde::Deserialize;
+use slipway_aws::announcements::Announcements;
+use slipway_aws::bucket::Bucket;
 use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
+use slipway_domain::announcement::ApprovalRequested;
 use slipway_domain::approval::{Approval, link_id};
-use slipway_domain::deployment::DeploymentRef;
+use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::names::Digest;
+use slipway_domain::release::review_key;
+use slipway_domain::review::{MAX_REVIEW_BYTES, Review};
 use slipway_handler::{Done, Failure};
 
 /// What the function works with.
@@ -20,6 +25,9 @@ pub(crate) struct Ask {
     pub(crate) store: Store,
     pub(crate) parameters: Parameters,
     pub(crate) machines: Machines,
+    pub(crate) bucket: Bucket,
+    pub(crate) announcements: Announcements,
+    pub(crate) web_url: String,
     pub(crate) link_key_parameter: String,
 }
 
@@ -51,14 +59,16 @@ impl Ask {
             requester: requester.clone(),
             asked_at: now,
             expires_at,
-            decision: None,
+            decisions: Vec::new(),
             void: None,
+            announced: false,
+            delivered: false,
         };
         let stored = self.store.update_approval(&id, |known| {
             Ok::<_, Infallible>(Some(match known {
                 None => question.clone(),
                 // The step is tried again, with a token of its own: the question is the same, and so is its answer.
-                Some(known) => Approval { task_token: question.task_token.clone(), ..known.clone() },
+                Some(known) => Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() },
             }))
         });
         let stored = stored.await?.unwrap_or(question);
@@ -78,14 +88,37 @@ impl Ask {
         environment.await?;
         self.store.give_up_lease(key, &deployment.id, now).await?;
         // An answer that was given to an earlier try of this step belongs to this one's token, too.
-        self.machines.answer(&stored).await?;
+        slipway_handler::deliver(&self.store, &self.machines, &stored).await?;
+        if !stored.announced && stored.is_open(now).is_ok() {
+            self.announce(&record, &stored, &link).await?;
+        }
         Ok(Done {})
+    }
+
+    /// Tells whoever listens that a decision is wanted. That nobody could be told fails nothing: the link is in the job's log and in
+    /// `slipway status`, too.
+    async fn announce(&self, record: &DeploymentRecord, asked: &Approval, link: &str) -> Result<(), Failure> {
+        let Deployment { environment, id, .. } = &record.deployment;
+        let review: Option<Review> =
+            self.bucket.get_json(&review_key(environment, id), MAX_REVIEW_BYTES as u64).await?;
+        let summary = review.map(|review| review.summary()).unwrap_or_default();
+        let url = format!("{}a/{link}", self.web_url);
+        let asked_for = ApprovalRequested::new(record, asked, summary, url);
+        if let Err(error) = self.announcements.approval_requested(&asked_for).await {
+            tracing::error!(message = error.to_string(), "nobody could be told that a decision is wanted");
+            return Ok(());
+        }
+        let noted = self.store.update_approval(&asked.id, |current| {
+            Ok::<_, Infallible>(current.map(|current| Approval { announced: true, ..current.clone() }))
+        });
+        noted.await?;
+        Ok(())
     }
 
     async fn link_key(&self) -> Result<[u8; 32], Failure> {
         let mut fresh = [0; 32];
         let random = SystemRandom::new().fill(&mut fresh);
         random.map_err(|_| Failure::new(ErrorName::Internal, "no random numbers can be had"))?;
-        Ok(self.parameters.link_key_or_make(&self.link_key_parameter, fresh).await?)
+        Ok(self.parameters.key_or_make(&self.link_key_parameter, fresh).await?)
     }
 }

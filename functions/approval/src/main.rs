@@ -2,6 +2,8 @@
 
 mod approval;
 
+use slipway_aws::announcements::Announcements;
+use slipway_aws::bucket::Bucket;
 use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
@@ -14,6 +16,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         store: Store::new(&aws, Settings.table()?),
         parameters: Parameters::new(&aws),
         machines: Machines::new(&aws),
+        bucket: Bucket::new(&aws, Settings.bucket()?),
+        announcements: Announcements::new(&aws, Settings.bus()?, Settings.topic()?),
+        web_url: Settings.web_url()?,
         link_key_parameter: Settings.link_key_parameter()?,
     };
     let ask = &ask;

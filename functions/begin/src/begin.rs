@@ -9,6 +9,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
+use slipway_domain::approval::Void;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
 use slipway_domain::lease::{Holder, Taking};
@@ -77,7 +78,7 @@ impl Begin {
                 let deployment = record.await?.deployment;
                 let environment =
                     self.store.update_environment(key, |current| environment::begin(current, &deployment)).await?;
-                self.supersede_waiting(&environment, &deployment).await?;
+                self.supersede_waiting(&environment, &deployment, now).await?;
                 self.lease(&deployment, now).await
             }
             Input::Resume(reference) => {
@@ -137,7 +138,12 @@ impl Begin {
 
     /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more. A repair wants nothing
     /// else in its place.
-    async fn supersede_waiting(&self, environment: &Environment, by: &Deployment) -> Result<(), Failure> {
+    async fn supersede_waiting(
+        &self,
+        environment: &Environment,
+        by: &Deployment,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         if by.action == Action::Repair {
             return Ok(());
         }
@@ -150,11 +156,11 @@ impl Begin {
             }
             None => format!("superseded by a {} of an expired environment", by.action.as_str()),
         };
-        let voided = self.store.void_approval(&waiting.approval, &why);
-        if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
-            self.machines.fail(&approval.task_token, ErrorName::Superseded, &why).await?;
+        let void = Void { error: ErrorName::Superseded, why, at: now };
+        match self.store.void_approval(&waiting.approval, &void).await? {
+            Some(approval) => slipway_handler::deliver(&self.store, &self.machines, &approval).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Clears the mark that this deployment waits for a person, unless a newer pipeline came meanwhile.

@@ -9,6 +9,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, NewChangeSet, StackDescription, Targets};
 use slipway_domain::ErrorName;
+use slipway_domain::audit::{Act, Entry};
 use slipway_domain::change_set;
 use slipway_domain::deployment::{
     ChangeSetRef, Deployment, DeploymentRecord, DeploymentRef, Launch, Operation, OperationMark,
@@ -172,8 +173,14 @@ impl ChangeSet {
         let seen = described.as_ref().map(ChangeSetDescription::seen);
         change_set::executable(record, seen, binding.as_ref(), approval.as_ref())?;
         let mark = OperationMark { what: Operation::Execute, stack_id: made.stack_id.clone(), began_at: now };
-        let noted = slipway_handler::note(&self.store, record, |record| {
-            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        let noted = slipway_handler::note_recording(&self.store, record, |record| {
+            if record.operation.is_some() {
+                return None;
+            }
+            record.operation = Some(mark.clone());
+            let (change_set, approval) = (made.arn.clone(), record.approval.clone());
+            let act = Act::Executed { change_set, binding: binding.clone()?, approval };
+            Some(Entry::of_deployment(act, &record.deployment, now))
         });
         slipway_handler::still_ours(&self.store, reference, &noted.await?, now).await?;
         match stack.execute(&made.arn, &deployment.id.request_token(Operation::Execute)).await {

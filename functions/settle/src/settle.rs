@@ -8,8 +8,11 @@ use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
+use slipway_domain::approval::Void;
+use slipway_domain::audit::Entry;
 use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
+use slipway_domain::names::Digest;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
@@ -126,8 +129,12 @@ impl Settle {
         };
         let outcome = Outcome { ending, error, message, ended_at: now };
         // The first end that was recorded is the end, whatever is told later.
-        let noted = slipway_handler::note(&self.store, &record, |record| {
-            record.outcome = record.outcome.clone().or_else(|| Some(outcome.clone()));
+        let noted = slipway_handler::note_recording(&self.store, &record, |record| {
+            if record.outcome.is_some() {
+                return None;
+            }
+            record.outcome = Some(outcome.clone());
+            Some(Entry::settled(&record.deployment, &outcome))
         });
         let record = noted.await?;
         let deployment = &record.deployment;
@@ -162,19 +169,20 @@ impl Settle {
     /// Takes away what a failed deployment leaves behind: its question to people, and its change set.
     async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
-            self.void(approval).await?;
+            self.void(approval, now).await?;
         }
         slipway_handler::discard(&self.store, &self.targets, record, now).await?;
         slipway_handler::note(&self.store, record, |record| record.cleaned_up = true).await?;
         Ok(())
     }
 
-    async fn void(&self, approval: &slipway_domain::names::Digest) -> Result<(), Failure> {
-        let voided = self.store.void_approval(approval, "the deployment ended without a decision");
-        if let Some(approval) = voided.await?.filter(|approval| approval.void.is_some()) {
-            self.machines.fail(&approval.task_token, ErrorName::ChangeSetStale, "the deployment ended").await?;
+    async fn void(&self, approval: &Digest, at: Timestamp) -> Result<(), Failure> {
+        let why = "the deployment ended without a decision".to_owned();
+        let void = Void { error: ErrorName::ChangeSetStale, why, at };
+        match self.store.void_approval(approval, &void).await? {
+            Some(approval) => slipway_handler::deliver(&self.store, &self.machines, &approval).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What the stack shows at the end of a deployment that succeeded.

@@ -6,10 +6,12 @@ use std::convert::Infallible;
 use jiff::Timestamp;
 use serde::Serialize;
 use slipway_aws::machines::Machines;
-use slipway_aws::store::Store;
+use slipway_aws::store::{Due as Found, Store};
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
+use slipway_domain::approval::Void;
 use slipway_domain::environment::{Due, Environment, Waiting};
+use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_handler::Failure;
 
@@ -30,29 +32,46 @@ pub(crate) struct Swept {
     teardowns: usize,
     /// How many questions it ended.
     expired_approvals: usize,
-    /// How many of both it could not; the log says why.
+    /// How many answers that were lost on their way it handed on.
+    answers: usize,
+    /// How many of all these it could not; the log says why.
     failed: usize,
+}
+
+impl Swept {
+    fn count(&mut self, key: &EnvironmentKey, done: Result<(), Failure>, of: fn(&mut Self) -> &mut usize) {
+        match done {
+            Ok(()) => *of(self) += 1,
+            Err(failure) => {
+                // One that cannot be helped does not keep the others waiting.
+                tracing::error!(environment = %key, error = %failure.name, message = failure.message);
+                self.failed += 1;
+            }
+        }
+    }
 }
 
 impl Sweep {
     pub(crate) async fn handle(&self, now: Timestamp) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
-        for environment in self.store.due(now, PAGE).await? {
+        for due in self.store.due(now, PAGE).await? {
+            let environment = match due {
+                Found::Environment(environment) => environment,
+                Found::Answer(approval) => {
+                    let delivered = slipway_handler::deliver(&self.store, &self.machines, &approval).await;
+                    swept.count(&approval.deployment.environment, delivered, |swept| &mut swept.answers);
+                    continue;
+                }
+            };
             for due in environment.due(now) {
-                let (done, count) = match due {
+                match due {
                     Due::ExpireApproval(waiting) => {
-                        (self.expire(&environment, &waiting).await, &mut swept.expired_approvals)
+                        let expired = self.expire(&environment, &waiting, now).await;
+                        swept.count(&environment.key, expired, |swept| &mut swept.expired_approvals);
                     }
                     Due::Teardown { expired_at } => {
-                        (self.tear_down(&environment, expired_at, now).await, &mut swept.teardowns)
-                    }
-                };
-                match done {
-                    Ok(()) => *count += 1,
-                    Err(failure) => {
-                        // One that cannot be helped does not keep the others waiting.
-                        tracing::error!(environment = %environment.key, error = %failure.name, message = failure.message);
-                        swept.failed += 1;
+                        let started = self.tear_down(&environment, expired_at, now).await;
+                        swept.count(&environment.key, started, |swept| &mut swept.teardowns);
                     }
                 }
             }
@@ -60,15 +79,11 @@ impl Sweep {
         Ok(swept)
     }
 
-    async fn expire(&self, environment: &Environment, waiting: &Waiting) -> Result<(), Failure> {
-        let why = format!("nobody decided until {}", waiting.until);
-        match self.store.void_approval(&waiting.approval, &why).await? {
-            // Decided in time, and the answer was lost on its way.
-            Some(approval) if approval.decision.is_some() => self.machines.answer(&approval).await?,
-            Some(approval) => {
-                self.machines.fail(&approval.task_token, ErrorName::ApprovalExpired, &why).await?;
-            }
-            None => {}
+    async fn expire(&self, environment: &Environment, waiting: &Waiting, now: Timestamp) -> Result<(), Failure> {
+        let why = format!("nobody decided until {:.0}", waiting.until);
+        let void = Void { error: ErrorName::ApprovalExpired, why, at: now };
+        if let Some(approval) = self.store.void_approval(&waiting.approval, &void).await? {
+            slipway_handler::deliver(&self.store, &self.machines, &approval).await?;
         }
         let cleared = self.store.update_environment(&environment.key, |current| {
             let mut current = current.unwrap_or(environment).clone();

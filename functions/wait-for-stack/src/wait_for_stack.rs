@@ -8,6 +8,7 @@ use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::target::{ChangeSetDescription, Stack, Targets};
 use slipway_domain::ErrorName;
+use slipway_domain::audit::Entry;
 use slipway_domain::cause::{Cause, FailedChild, StackEvents, of_operation, root_cause};
 use slipway_domain::change_set::{self, Making, MakingError};
 use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
@@ -89,7 +90,12 @@ impl WaitForStack {
             let review = review.ok_or_else(|| MakingError::Gone("somebody deleted the change set".into()))?;
             self.bucket.put_json(&review_key(environment, id), &review).await?;
             let binding = described.binding(record);
-            slipway_handler::note(&self.store, record, |record| record.binding.clone_from(&binding)).await?;
+            let noted = slipway_handler::note_recording(&self.store, record, |record| {
+                let first = record.binding != binding;
+                record.binding.clone_from(&binding);
+                binding.as_ref().filter(|_| first).and_then(|binding| Entry::reviewed(record, binding, now))
+            });
+            noted.await?;
         }
         Ok(match making {
             Making::Pending(wait) => Polled { state: State::Pending, wait },

@@ -4,10 +4,12 @@ use askama::Template;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, MAX_REASON_CHARS};
-use slipway_domain::deployment::DeploymentRecord;
+use slipway_domain::approval::{Approval, Decider, Decision, MAX_REASON_CHARS, Standing};
+use slipway_domain::cause::StackEvent;
+use slipway_domain::deployment::{DeploymentRecord, Ending};
 use slipway_domain::review::{Group, Recreation, Review, Risk, Shown};
 use slipway_handler::Failure;
+use slipway_web::request::Link;
 
 /// The page's only style; the content security policy names its digest.
 const STYLE: &str = include_str!("../templates/style.css");
@@ -15,6 +17,18 @@ const STYLE: &str = include_str!("../templates/style.css");
 /// The SHA-256 of the page's style.
 pub(crate) fn style_digest() -> [u8; 32] {
     Sha256::digest(STYLE.as_bytes()).into()
+}
+
+/// How many of the stack's last events are shown.
+const EVENTS: usize = 12;
+
+/// Who looks, once they signed in.
+pub(crate) struct Viewer {
+    pub(crate) login: String,
+    pub(crate) csrf: String,
+    /// Why this one may not approve, or reject.
+    pub(crate) may_not_approve: Option<String>,
+    pub(crate) may_not_reject: Option<String>,
 }
 
 /// What the page shows.
@@ -26,13 +40,25 @@ pub(crate) struct Page<'a> {
     approval: &'a Approval,
     record: &'a DeploymentRecord,
     review: Review,
+    events: &'a [StackEvent],
+    standing: Standing<'a>,
     closed: Option<String>,
     left: String,
+    link: Option<&'a Link>,
+    viewer: Option<Viewer>,
+    sign_in: bool,
 }
 
 impl<'a> Page<'a> {
     /// The page of `approval` at `now`.
-    pub(crate) fn new(approval: &'a Approval, record: &'a DeploymentRecord, review: Review, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        approval: &'a Approval,
+        record: &'a DeploymentRecord,
+        review: Review,
+        events: &'a [StackEvent],
+        now: Timestamp,
+    ) -> Self {
+        let standing = approval.standing(now);
         let closed = approval.is_open(now).err().map(|why| why.to_string());
         let left = approval.expires_at.duration_since(now);
         let left = match left.as_hours() {
@@ -40,7 +66,61 @@ impl<'a> Page<'a> {
             hours if hours >= 2 => format!("{hours} hours"),
             _ => format!("{} minutes", left.as_mins().max(0)),
         };
-        Self { style: STYLE, max_reason_chars: MAX_REASON_CHARS, approval, record, review, closed, left }
+        let events = events.get(events.len().saturating_sub(EVENTS)..).unwrap_or_default();
+        Self {
+            style: STYLE,
+            max_reason_chars: MAX_REASON_CHARS,
+            approval,
+            record,
+            review,
+            events,
+            standing,
+            closed,
+            left,
+            link: None,
+            viewer: None,
+            sign_in: false,
+        }
+    }
+
+    /// As `viewer` sees it, who came by `link`.
+    pub(crate) fn for_viewer(mut self, link: &'a Link, viewer: Option<Viewer>, sign_in: bool) -> Self {
+        (self.link, self.viewer, self.sign_in) = (Some(link), viewer, sign_in);
+        self
+    }
+
+    /// How many people more have to approve.
+    fn missing(&self) -> usize {
+        match self.standing {
+            Standing::Open { missing } => missing,
+            Standing::Approved | Standing::Rejected(_) | Standing::Void(_) | Standing::Expired => 0,
+        }
+    }
+
+    /// How a decision was proven.
+    fn proof(&self, decision: &Decision) -> String {
+        match &decision.decider {
+            Decider::Person { .. } => "signed in".to_owned(),
+            Decider::Job { job_id, .. } => format!("job {job_id}"),
+            Decider::Principal { .. } => "AWS".to_owned(),
+        }
+    }
+
+    /// How the deployment ended, in a word.
+    fn ending(&self) -> &'static str {
+        match self.record.outcome.as_ref().map(|outcome| outcome.ending) {
+            Some(Ending::Succeeded) => "live",
+            Some(Ending::NoChanges) => "nothing to change",
+            Some(Ending::TornDown) => "torn down",
+            Some(Ending::Repaired | Ending::Looked) => "repaired",
+            Some(Ending::Failed) => "failed",
+            None => "",
+        }
+    }
+
+    /// Whether the deployment goes on after the decision.
+    fn goes_on(&self) -> bool {
+        self.standing == Standing::Approved && self.record.outcome.is_none()
     }
 
     /// As HTML.
@@ -64,13 +144,14 @@ impl<'a> Page<'a> {
 #[template(path = "refusal.html")]
 struct Refusal<'a> {
     style: &'static str,
-    name: ErrorName,
+    title: &'a str,
     message: &'a str,
+    back: Option<&'a Link>,
 }
 
-/// The page that says no.
-pub(crate) fn refusal(name: ErrorName, message: &str) -> String {
-    Refusal { style: STYLE, name, message }.render().unwrap_or_default()
+/// The page that says no, and leads `back` to the approval that it is about.
+pub(crate) fn refusal(title: &str, message: &str, back: Option<&Link>) -> String {
+    Refusal { style: STYLE, title, message, back }.render().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -78,7 +159,7 @@ pub(crate) fn refusal(name: ErrorName, message: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use slipway_domain::approval::{Decision, Verdict};
+    use slipway_domain::approval::Verdict;
     use slipway_domain::review::{Change, ChangeAction, MAX_REVIEW_BYTES, MAX_VALUE_CHARS, Property};
 
     fn asked(application: &str) -> Approval {
@@ -95,7 +176,8 @@ mod tests {
                 "user_id": 7, "user_login": "dana", "pipeline_id": 2002, "job_id": 20, "ref_name": "main",
                 "project_path": "group/<script>alert(1)</script>", "sha": "714a629c0b401fdce83e847fc9589983fc6f46bc"
             },
-            "asked_at": "2026-01-01T09:00:00Z", "expires_at": "2026-01-04T09:00:00Z", "decision": null, "void": null
+            "asked_at": "2026-01-01T09:00:00Z", "expires_at": "2026-01-04T09:00:00Z", "decisions": [], "void": null,
+            "announced": true, "delivered": false
         }))
         .unwrap()
     }
@@ -117,7 +199,12 @@ mod tests {
     }
 
     fn page(approval: &Approval, now: &str) -> String {
-        Page::new(approval, &record(approval), rich(), now.parse().unwrap()).html().unwrap()
+        let link = Link::new(&"f".repeat(64)).unwrap();
+        let viewer =
+            Viewer { login: "eve".into(), csrf: "csrf-of-eve".into(), may_not_approve: None, may_not_reject: None };
+        let record = record(approval);
+        let page = Page::new(approval, &record, rich(), &[], now.parse().unwrap());
+        page.for_viewer(&link, Some(viewer), true).html().unwrap()
     }
 
     /// `SLIPWAY_BLESS=1` writes it anew: look at it in a browser before it is kept.
@@ -142,12 +229,13 @@ mod tests {
             "2 days left",
             "333333333333",
             "714a629c",
-            "Who asked may not approve",
+            "Signed in as",
+            "csrf-of-eve",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }
         assert!(html.contains("group/&#60;script&#62;"), "what others wrote is text, not markup");
-        for hidden in ["never shown", "<script", "0000000000", "1111111111", "\u{202e}", "\u{1b}"] {
+        for hidden in ["never shown", "<script", "0000000000", "\u{202e}", "\u{1b}"] {
             assert!(!html.contains(hidden), "{hidden} in {html}");
         }
     }
@@ -161,7 +249,7 @@ mod tests {
             "release": "3".repeat(64), "commit": "900d", "pipeline_id": 1999
         });
         record.deployment.back = serde_json::from_value(back).unwrap();
-        let html = Page::new(&approval, &record, rich(), approval.asked_at).html().unwrap();
+        let html = Page::new(&approval, &record, rich(), &[], approval.asked_at).html().unwrap();
         for shown in ["Roll news back in prod?", "commit 900d, which pipeline 1999 deployed"] {
             assert!(html.contains(shown), "{shown} in {html}");
         }
@@ -187,7 +275,7 @@ mod tests {
             let stored = serde_json::to_vec(&review).unwrap().len();
             assert!(stored > MAX_REVIEW_BYTES / 2, "only {stored} bytes of {words:.1}");
             let approval = asked("news");
-            let html = Page::new(&approval, &record(&approval), review, approval.asked_at).html().unwrap();
+            let html = Page::new(&approval, &record(&approval), review, &[], approval.asked_at).html().unwrap();
             let answer = serde_json::to_string(&html).unwrap().len();
             assert!(answer < ANSWER_BYTES, "{answer} bytes of {words:.1}");
         }
@@ -198,11 +286,9 @@ mod tests {
         let late = page(&asked("news"), "2026-01-05T09:00:00Z");
         assert!(late.contains("not decided in time") && !late.contains("<form"), "{late}");
         let mut decided = asked("news");
-        decided.decision = Some(Decision {
+        decided.decisions.push(Decision {
             verdict: Verdict::Approve,
-            user_id: 8,
-            user_login: "release-manager".into(),
-            job_id: 21,
+            decider: Decider::Job { user_id: 8, user_login: "release-manager".into(), job_id: 21 },
             reason: Some("looks <good>".into()),
             at: "2026-01-02T09:00:00Z".parse().unwrap(),
         });

@@ -1,254 +1,336 @@
 //! GET shows and never decides; POST decides, for whoever proves who they are.
 
 use aws_lambda_events::event::lambda_function_urls::LambdaFunctionUrlRequest;
-use base64::Engine as _;
-use jiff::Timestamp;
-use serde::Serialize;
-use slipway_aws::bucket::Bucket;
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use jiff::{SignedDuration, Timestamp};
+use slipway_aws::bucket::{Bucket, TOO_LARGE};
 use slipway_aws::machines::Machines;
+use slipway_aws::parameters::Parameters;
 use slipway_aws::store::{Store, StoreError};
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, DecisionError, Verdict};
+use slipway_domain::approval::{Approval, DecisionError, Verdict, Who, caller_binding};
+use slipway_domain::approver::Approver;
+use slipway_domain::cause::StackEvent;
+use slipway_domain::claims::{Caller, JobClaims, Person};
+use slipway_domain::deployment::DeploymentRecord;
 use slipway_domain::names::Digest;
-use slipway_domain::release::review_key;
+use slipway_domain::release::{events_key, review_key};
 use slipway_domain::review::Review;
 use slipway_handler::Failure;
-use slipway_identity::Verifier;
+use slipway_identity::{Attempt, Callers, SignIn, Verifier};
+use slipway_web::request::{self, Asked, BadRequest, Form, Link, Proof, Request, Return};
+use slipway_web::session::{self, Session, SessionKey, SigningIn};
+use tokio::sync::OnceCell;
 
-use crate::page::{self, Page};
+use crate::answer::{Answer, html, json, redirect};
+use crate::page::{self, Page, Viewer};
 
-/// The most bytes of a decision: a token and a reason.
-const MAX_BODY_BYTES: usize = 32 * 1024;
-/// The most bytes of a review that a page shows.
-const MAX_REVIEW_BYTES: u64 = 2 * 1024 * 1024;
+/// The most bytes of a review, or of events, that a page shows.
+const MAX_SHOWN_BYTES: u64 = 2 * 1024 * 1024;
 
 /// What the function works with.
 pub(crate) struct Web {
     pub(crate) store: Store,
     pub(crate) bucket: Bucket,
     pub(crate) machines: Machines,
+    pub(crate) parameters: Parameters,
+    pub(crate) session_key_parameter: String,
+    pub(crate) session_key: OnceCell<SessionKey>,
     pub(crate) verifier: Verifier,
+    pub(crate) sign_in: Option<SignIn>,
+    pub(crate) callers: Callers,
 }
 
-/// An answer, as a function URL takes it
-/// (<https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html>).
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Answer {
-    status_code: u16,
-    headers: serde_json::Map<String, serde_json::Value>,
-    body: String,
+/// Whose decision it is, proven.
+enum Proven {
+    Person(Person),
+    Job(Box<JobClaims>),
+    Caller(Caller),
 }
 
-/// A decision, as the form or `slipway approve` sends it. It has no `Debug`: the token is in nobody's log.
-struct Form {
-    verdict: Verdict,
-    id_token: String,
-    reason: Option<String>,
+impl Proven {
+    fn who(&self) -> Who<'_> {
+        match self {
+            Proven::Person(person) => Who::Person(person),
+            Proven::Job(claims) => Who::Job(claims),
+            Proven::Caller(caller) => Who::Caller(caller),
+        }
+    }
+}
+
+fn nothing_here() -> Failure {
+    Failure::new(ErrorName::NotFound, "There is nothing here.")
 }
 
 impl Web {
-    pub(crate) async fn handle(&self, request: &LambdaFunctionUrlRequest, now: Timestamp) -> Answer {
-        let json = wants_json(request);
-        let path = request.raw_path.as_deref().unwrap_or_default();
-        let method = request.request_context.http.method.as_deref().unwrap_or_default();
-        let Some(link) = path.strip_prefix("/a/").filter(|link| Digest::new(*link).is_ok()) else {
-            return refuse(404, json, ErrorName::NotFound, "There is nothing here.");
+    pub(crate) async fn handle(&self, event: &LambdaFunctionUrlRequest, now: Timestamp) -> Answer {
+        let asked_in_json = request::wants_json(event);
+        let request = match request::read(event) {
+            Ok(request) => request,
+            Err(why) => {
+                let (status, name) = match &why {
+                    BadRequest::NotFound => (404, ErrorName::NotFound),
+                    BadRequest::Method => (405, ErrorName::InvalidRequest),
+                    BadRequest::Malformed(_) => (400, ErrorName::InvalidRequest),
+                    BadRequest::OtherSite => (403, ErrorName::NotAllowed),
+                };
+                return refuse(status, asked_in_json, name, &why.to_string(), None);
+            }
         };
-        let id = Digest::of(link.as_bytes());
-        let answered = match method {
-            "GET" => self.show(&id, json, now).await,
-            "POST" => match form(request) {
-                Ok(form) => self.decide(&id, form, json, now).await,
-                Err(why) => Ok(refuse(400, json, ErrorName::InvalidRequest, &why)),
-            },
-            _ => Ok(refuse(405, json, ErrorName::InvalidRequest, "Only GET and POST are answered.")),
+        let (is_json, head) = (request.json, request.head);
+        let back = match &request.asked {
+            Asked::Show(_) | Asked::Return(_) => None,
+            Asked::SignIn(link) | Asked::Decide(link, _) => Some(link.clone()),
         };
-        answered.unwrap_or_else(|failure| {
-            const STATUSES: [(ErrorName, u16); 4] = [
-                (ErrorName::Throttled, 503),
-                (ErrorName::Unavailable, 503),
-                (ErrorName::InvalidToken, 401),
-                (ErrorName::NotFound, 404),
-            ];
-            let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
-            tracing::error!(error = %failure.name, message = failure.message, "failed");
-            // What went wrong inside is for the log, not for whoever holds a link.
-            let message =
-                if status == 500 { "Something went wrong; the function's log says what." } else { &failure.message };
-            refuse(status, json, failure.name, message)
-        })
+        let answered = match self.answer(request, now).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                const STATUSES: [(ErrorName, u16); 6] = [
+                    (ErrorName::Throttled, 503),
+                    (ErrorName::Unavailable, 503),
+                    (ErrorName::InvalidToken, 401),
+                    (ErrorName::NotAllowed, 403),
+                    (ErrorName::InvalidRequest, 400),
+                    (ErrorName::NotFound, 404),
+                ];
+                let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
+                tracing::error!(error = %failure.name, message = failure.message, "failed");
+                // What went wrong inside is for the log, not for whoever holds a link.
+                let message = if status == 500 {
+                    "Something went wrong; the function's log says what."
+                } else {
+                    &failure.message
+                };
+                refuse(status, is_json, failure.name, message, back.as_ref())
+            }
+        };
+        if head { answered.without_body() } else { answered }
     }
 
-    async fn find(&self, id: &Digest) -> Result<Approval, Failure> {
-        let found = self.store.approval(id).await?;
-        found.ok_or_else(|| Failure::new(ErrorName::NotFound, "There is nothing here."))
-    }
-
-    async fn show(&self, id: &Digest, json: bool, now: Timestamp) -> Result<Answer, Failure> {
-        let approval = self.find(id).await?;
-        self.page(&approval, json, now).await
-    }
-
-    async fn page(&self, approval: &Approval, json: bool, now: Timestamp) -> Result<Answer, Failure> {
-        if json {
-            return Ok(state(approval, now));
+    async fn answer(&self, request: Request, now: Timestamp) -> Result<Answer, Failure> {
+        match &request.asked {
+            Asked::Show(link) => {
+                let approval = self.find(link).await?;
+                if request.json {
+                    return Ok(state(&approval, now));
+                }
+                let viewer = self.viewer(&request, &approval, now).await?;
+                self.page(&approval, link, viewer, now).await
+            }
+            Asked::SignIn(link) => self.sign_in(&request, link, now).await,
+            Asked::Return(returned) => self.returned(&request, returned, now).await,
+            Asked::Decide(link, form) => self.decide(&request, link, form, now).await,
         }
+    }
+
+    async fn find(&self, link: &Link) -> Result<Approval, Failure> {
+        self.store.approval(&link.id()).await?.ok_or_else(nothing_here)
+    }
+
+    async fn page(
+        &self,
+        approval: &Approval,
+        link: &Link,
+        viewer: Option<Viewer>,
+        now: Timestamp,
+    ) -> Result<Answer, Failure> {
         let reference = &approval.deployment;
         let key = review_key(&reference.environment, &reference.id);
-        let review: Option<Review> = self.bucket.get_json(&key, MAX_REVIEW_BYTES).await?;
+        let review: Option<Review> = self.bucket.get_json(&key, MAX_SHOWN_BYTES).await?;
         // Nobody is asked to approve what cannot be shown.
         let review = review.ok_or_else(|| Failure::new(ErrorName::Internal, format!("the review {key} is missing")))?;
         let record = slipway_handler::record(&self.store, reference).await?;
-        let body = Page::new(approval, &record, review, now).html()?;
-        Ok(html(200, body))
+        let events = self.events(&record).await?;
+        let page = Page::new(approval, &record, review, &events, now);
+        let page = page.for_viewer(link, viewer, self.sign_in.is_some());
+        Ok(html(200, page.html()?))
     }
 
-    async fn decide(&self, id: &Digest, form: Form, json: bool, now: Timestamp) -> Result<Answer, Failure> {
-        let claims = self.verifier.verify(&form.id_token, now).await?;
-        let decided = self.store.update_approval(id, |current| {
-            let Some(current) = current else { return Ok(None) };
-            let decision = current.decide(form.verdict, form.reason.as_deref(), &claims, now)?;
-            Ok::<_, DecisionError>(Some(Approval { decision: Some(decision), ..current.clone() }))
-        });
-        match decided.await {
-            Ok(None) => Err(Failure::new(ErrorName::NotFound, "There is nothing here.")),
-            Ok(Some(approval)) => {
-                self.machines.answer(&approval).await?;
-                self.page(&approval, json, now).await
-            }
-            Err(StoreError::Rule(DecisionError::Decided(decision))) => {
-                // Whoever comes second is told; and if the first one's answer was lost on the way, it is handed on now.
-                self.machines.answer(&self.find(id).await?).await?;
-                let again = DecisionError::Decided(decision).to_string();
-                Ok(refuse(409, json, ErrorName::NotAllowed, &again))
-            }
-            Err(StoreError::Rule(error)) => {
-                let failure = Failure::from(error);
-                Ok(refuse(403, json, failure.name, &failure.message))
-            }
-            Err(StoreError::Aws(error)) => Err(error.into()),
+    /// What the stack tells of the deployment, oldest first.
+    async fn events(&self, record: &DeploymentRecord) -> Result<Vec<StackEvent>, Failure> {
+        if record.events == 0 {
+            return Ok(Vec::new());
+        }
+        let key = events_key(&record.deployment.environment, &record.deployment.id);
+        match self.bucket.get_json(&key, MAX_SHOWN_BYTES).await {
+            // How it ended is what counts: more than can be shown is not shown.
+            Err(error) if error.code == TOO_LARGE => Ok(Vec::new()),
+            read => Ok(read?.unwrap_or_default()),
         }
     }
-}
 
-fn wants_json(request: &LambdaFunctionUrlRequest) -> bool {
-    let accept = request.headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.starts_with("application/json")
-}
-
-/// Reads `decision=approve&id_token=…&reason=…`.
-fn form(request: &LambdaFunctionUrlRequest) -> Result<Form, String> {
-    let content_type = request.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !content_type.starts_with("application/x-www-form-urlencoded") {
-        return Err("The decision must be sent as a form.".into());
-    }
-    let body = request.body.as_deref().unwrap_or_default();
-    if body.len() > MAX_BODY_BYTES {
-        return Err(format!("The decision has {} bytes; the limit is {MAX_BODY_BYTES}.", body.len()));
-    }
-    let body = if request.is_base64_encoded {
-        base64::engine::general_purpose::STANDARD.decode(body).map_err(|_| "The decision cannot be read.".to_owned())?
-    } else {
-        body.as_bytes().to_vec()
-    };
-    let (mut verdict, mut id_token, mut reason) = (None, None, None);
-    for (name, value) in form_urlencoded::parse(&body) {
-        let field = match name.as_ref() {
-            "decision" => &mut verdict,
-            "id_token" => &mut id_token,
-            "reason" => &mut reason,
-            _ => return Err("The decision has a field that is not known.".into()),
+    async fn session_key(&self) -> Result<&SessionKey, Failure> {
+        let read = async || {
+            let mut fresh = [0; 32];
+            let random = SystemRandom::new().fill(&mut fresh);
+            random.map_err(|_| Failure::new(ErrorName::Internal, "no random numbers can be had"))?;
+            Ok(SessionKey::new(self.parameters.key_or_make(&self.session_key_parameter, fresh).await?))
         };
-        if field.replace(value.into_owned()).is_some() {
-            return Err("The decision has a field twice.".into());
+        self.session_key.get_or_try_init(read).await
+    }
+
+    async fn session(&self, request: &Request, id: &Digest, now: Timestamp) -> Result<Option<Session>, Failure> {
+        let Some(cookie) = request.cookie(&Session::cookie_name(id)) else { return Ok(None) };
+        Ok(Session::open(self.session_key().await?, cookie, id, now))
+    }
+
+    async fn viewer(&self, request: &Request, approval: &Approval, now: Timestamp) -> Result<Option<Viewer>, Failure> {
+        let Some(session) = self.session(request, &approval.id, now).await? else { return Ok(None) };
+        let csrf = session.csrf(self.session_key().await?, &approval.binding).unwrap_or_default();
+        let person = session.person();
+        let decides = |verdict| {
+            // Whether a reason is wanted is said where it is written.
+            let decided = approval.decide(verdict, Some("…"), Who::Person(&person), now);
+            decided.err().map(|why| why.to_string())
+        };
+        let (approve, reject) = (decides(Verdict::Approve), decides(Verdict::Reject));
+        Ok(Some(Viewer { login: session.user_login, csrf, may_not_approve: approve, may_not_reject: reject }))
+    }
+
+    async fn sign_in(&self, request: &Request, link: &Link, now: Timestamp) -> Result<Answer, Failure> {
+        // Nobody is sent anywhere for a link that is none.
+        self.find(link).await?;
+        let sign_in = self.sign_in.as_ref().ok_or_else(nothing_here)?;
+        let attempt = Attempt::new()?;
+        let location = sign_in.location(&callback(request), &attempt, now).await?;
+        let until = now + SignedDuration::from_mins(session::SIGN_IN_MINUTES);
+        let Attempt { state, nonce, verifier } = attempt;
+        let kept = SigningIn { link: link.as_str().to_owned(), state, nonce, verifier, until };
+        Ok(redirect(&location).with_cookie(kept.cookie(self.session_key().await?)))
+    }
+
+    async fn returned(&self, request: &Request, returned: &Return, now: Timestamp) -> Result<Answer, Failure> {
+        const AGAIN: &str =
+            "This sign-in did not begin in this browser, or is over: open the approval's link, and sign in from there.";
+        let sign_in = self.sign_in.as_ref().ok_or_else(nothing_here)?;
+        let cookie_name = SigningIn::cookie_name(&returned.state);
+        let key = self.session_key().await?;
+        let kept = request.cookie(&cookie_name).and_then(|cookie| SigningIn::open(key, cookie, &returned.state, now));
+        let kept = kept.ok_or_else(|| Failure::new(ErrorName::InvalidToken, AGAIN))?;
+        let link = Link::new(&kept.link).ok_or_else(nothing_here)?;
+        let forget = session::forget(&cookie_name);
+        let code = match &returned.code {
+            Ok(code) => code,
+            Err(error) => {
+                let message = match error.as_str() {
+                    "access_denied" => "The sign-in was cancelled, and nothing was decided.".to_owned(),
+                    other => format!("GitLab did not sign you in: {}.", slipway_domain::review::visible(other)),
+                };
+                return Ok(html(403, page::refusal("Not signed in", &message, Some(&link))).with_cookie(Some(forget)));
+            }
+        };
+        let SigningIn { state, nonce, verifier, .. } = kept;
+        let attempt = Attempt { state, nonce, verifier };
+        let person = match sign_in.finish(&callback(request), code, &attempt, now).await {
+            Ok(person) => person,
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::error!(error = %failure.name, message = failure.message, "failed");
+                let status = if failure.name == ErrorName::InvalidToken { 401 } else { 503 };
+                let refused = page::refusal("Not signed in", &failure.message, Some(&link));
+                return Ok(html(status, refused).with_cookie(Some(forget)));
+            }
+        };
+        let approval = self.find(&link).await?;
+        let named = |group: &str| {
+            let is = |approver: &Approver| approver.is(0, "", &[group.to_owned()]);
+            approval.policy.approvers.iter().any(|approver| matches!(approver, Approver::Group(_)) && is(approver))
+        };
+        let session = Session::new(&approval.id, person, named, now);
+        let signed_in = redirect(&format!("/a/{}", link.as_str()));
+        Ok(signed_in.with_cookie(Some(forget)).with_cookie(session.cookie(key)))
+    }
+
+    /// Whose decision it is.
+    async fn prove(
+        &self,
+        request: &Request,
+        form: &Form,
+        approval: &Approval,
+        now: Timestamp,
+    ) -> Result<Proven, Failure> {
+        const AGAIN: &str = "You are not signed in any more: sign in again. Nothing was decided.";
+        match &form.proof {
+            Proof::Session { csrf } => {
+                let session = self.session(request, &approval.id, now).await?;
+                let key = self.session_key().await?;
+                let session = session.filter(|session| session.is_csrf(key, &approval.binding, csrf));
+                let session = session.ok_or_else(|| Failure::new(ErrorName::InvalidToken, AGAIN))?;
+                Ok(Proven::Person(session.person()))
+            }
+            Proof::Job { id_token } => Ok(Proven::Job(Box::new(self.verifier.verify(id_token, now).await?))),
+            Proof::Caller { url } => {
+                let binding = caller_binding(&approval.id, form.verdict);
+                Ok(Proven::Caller(self.callers.verify(url, binding.as_str(), now).await?))
+            }
         }
     }
-    let verdict = match verdict.as_deref() {
-        Some("approve") => Verdict::Approve,
-        Some("reject") => Verdict::Reject,
-        _ => return Err("The decision must be approve or reject.".into()),
-    };
-    let id_token = id_token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-    let id_token = id_token.ok_or("Who decides? The decision needs a GitLab ID token.")?;
-    Ok(Form { verdict, id_token, reason })
+
+    async fn decide(&self, request: &Request, link: &Link, form: &Form, now: Timestamp) -> Result<Answer, Failure> {
+        let approval = self.find(link).await?;
+        let proven = self.prove(request, form, &approval, now).await?;
+        let reason = form.reason.as_deref();
+        let decided =
+            self.store.decide(&approval.id, |current| current.decide(form.verdict, reason, proven.who(), now));
+        let (approval, refused) = match decided.await {
+            Ok(approval) => (approval.ok_or_else(nothing_here)?, None),
+            // The same one again: a second click, or an answer that was lost on its way.
+            Err(StoreError::Rule(DecisionError::Again { verdict, .. })) if verdict == form.verdict => {
+                (self.find(link).await?, None)
+            }
+            Err(StoreError::Rule(error)) => (self.find(link).await?, Some(error)),
+            Err(StoreError::Aws(error)) => return Err(error.into()),
+        };
+        // Whoever comes second is told; and if the first one's answer was lost on the way, it is handed on now.
+        if let Err(failure) = slipway_handler::deliver(&self.store, &self.machines, &approval).await {
+            tracing::error!(error = %failure.name, message = failure.message, "the decision waits for sweep to hand it on");
+        }
+        match refused {
+            None if request.json => Ok(state(&approval, now)),
+            None => Ok(redirect(&format!("/a/{}", link.as_str()))),
+            Some(error) => {
+                let status = match &error {
+                    DecisionError::Decided { .. } | DecisionError::Again { .. } => 409,
+                    DecisionError::NoReason(_) | DecisionError::ReasonTooLong => 400,
+                    DecisionError::Expired(_)
+                    | DecisionError::Void(_)
+                    | DecisionError::NotByJob(_)
+                    | DecisionError::OtherProject(_)
+                    | DecisionError::OtherPipeline { .. }
+                    | DecisionError::Unprotected
+                    | DecisionError::Own(_)
+                    | DecisionError::NotApprover { .. } => 403,
+                };
+                let failure = Failure::from(error);
+                Ok(refuse(status, request.json, failure.name, &failure.message, Some(link)))
+            }
+        }
+    }
 }
 
+/// Where GitLab sends a browser back to.
+fn callback(request: &Request) -> String {
+    format!("{}/callback", request.origin)
+}
+
+/// How an approval stands, for a program.
 fn state(approval: &Approval, now: Timestamp) -> Answer {
     let (state, message) = match approval.is_open(now) {
-        Ok(()) => ("open".to_owned(), "nobody has decided yet".to_owned()),
-        Err(DecisionError::Decided(decision)) => {
-            let done = decision.verdict.done();
-            (done.to_owned(), format!("{done} by {}", decision.user_login))
+        Ok(()) if approval.decisions.is_empty() => ("open".to_owned(), "nobody has decided yet".to_owned()),
+        Ok(()) => {
+            let by: Vec<&str> = approval.decisions.iter().map(|decision| decision.decider.name()).collect();
+            let message = format!("approved by {}: {} of {}", by.join(" and "), by.len(), approval.policy.required);
+            ("open".to_owned(), message)
         }
+        Err(error @ DecisionError::Decided { verdict, .. }) => (verdict.done().to_owned(), error.to_string()),
         Err(error) => ("closed".to_owned(), error.to_string()),
     };
-    answer(200, "application/json", serde_json::json!({"state": state, "message": message}).to_string())
+    json(200, &serde_json::json!({"state": state, "message": message}))
 }
 
-fn refuse(status: u16, json: bool, name: ErrorName, message: &str) -> Answer {
-    if json {
-        let body = serde_json::json!({"error": name, "message": message});
-        return answer(status, "application/json", body.to_string());
+fn refuse(status: u16, is_json: bool, name: ErrorName, message: &str, back: Option<&Link>) -> Answer {
+    if is_json {
+        return json(status, &serde_json::json!({"error": name, "message": message}));
     }
-    html(status, page::refusal(name, message))
-}
-
-fn html(status: u16, body: String) -> Answer {
-    answer(status, "text/html; charset=utf-8", body)
-}
-
-/// With the headers that keep the page from being framed, cached, followed back, or made to do what it was not written for.
-fn answer(status: u16, content_type: &str, body: String) -> Answer {
-    let style = format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(page::style_digest()));
-    let policy =
-        format!("default-src 'none'; style-src '{style}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
-    let headers = [
-        ("content-type", content_type),
-        ("content-security-policy", &policy),
-        ("cache-control", "no-store"),
-        ("referrer-policy", "no-referrer"),
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-        ("strict-transport-security", "max-age=31536000"),
-        ("x-robots-tag", "noindex"),
-    ];
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-    Answer { status_code: status, headers, body }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may")]
-mod tests {
-    use super::*;
-
-    fn posted(content_type: &str, body: &str) -> Result<Form, String> {
-        let request = serde_json::json!({
-            "headers": {"content-type": content_type}, "body": body, "isBase64Encoded": false, "rawPath": "/",
-            "requestContext": {"timeEpoch": 0, "http": {"method": "POST"}},
-        });
-        form(&serde_json::from_value(request).unwrap())
-    }
-
-    #[test]
-    fn a_decision_is_read_strictly() {
-        const FORM: &str = "application/x-www-form-urlencoded";
-        let read = posted(FORM, "decision=approve&id_token=a.b.c&reason=looks+good%21").unwrap();
-        assert_eq!(
-            (read.verdict, read.id_token.as_str(), read.reason.as_deref()),
-            (Verdict::Approve, "a.b.c", Some("looks good!"))
-        );
-        for body in [
-            "",
-            "decision=approve",
-            "decision=approve&id_token=",
-            "decision=maybe&id_token=a",
-            "decision=approve&decision=reject&id_token=a",
-            "decision=approve&id_token=a&admin=1",
-        ] {
-            assert!(posted(FORM, body).is_err(), "{body}");
-        }
-        assert!(posted("application/json", "{}").is_err());
-        assert!(posted(FORM, &format!("decision=approve&id_token={}", "a".repeat(MAX_BODY_BYTES))).is_err());
-    }
+    html(status, page::refusal(name.as_str(), message, back))
 }

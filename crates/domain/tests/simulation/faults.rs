@@ -1,6 +1,6 @@
 //! Decisions that are subtly wrong, one at a time. Each has to be noticed.
 
-use slipway_domain::approval::Decision;
+use slipway_domain::approval::Who;
 use slipway_domain::cause;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
@@ -159,7 +159,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                 decide: |approval, verdict, claims, now| {
                     let mut open = approval.clone();
                     open.expires_at = jiff::Timestamp::MAX;
-                    open.decide(verdict, None, claims, now)
+                    open.decide(verdict, None, Who::Job(claims), now)
                 },
                 ..right()
             },
@@ -169,9 +169,19 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             Rules {
                 decide: |approval, verdict, claims, now| {
                     let mut open = approval.clone();
-                    open.decision = None;
-                    let decided: Decision = open.decide(verdict, None, claims, now)?;
-                    Ok(decided)
+                    open.decisions.clear();
+                    open.decide(verdict, None, Who::Job(claims), now)
+                },
+                ..right()
+            },
+        ),
+        (
+            "one person counts as two",
+            Rules {
+                decide: |approval, verdict, claims, now| {
+                    let mut open = approval.clone();
+                    open.decisions.retain(|decision| decision.decider.name() != claims.user_login);
+                    open.decide(verdict, None, Who::Job(claims), now)
                 },
                 ..right()
             },
@@ -182,7 +192,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                 decide: |approval, verdict, claims, now| {
                     let mut lax = approval.clone();
                     lax.policy.self_approval = true;
-                    lax.decide(verdict, None, claims, now)
+                    lax.decide(verdict, None, Who::Job(claims), now)
                 },
                 ..right()
             },

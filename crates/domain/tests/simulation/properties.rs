@@ -91,7 +91,7 @@ pub(crate) struct Facts {
     pub(crate) violations: Vec<Violation>,
     leases: BTreeMap<String, Lease>,
     outcomes: BTreeMap<String, Outcome>,
-    decisions: BTreeMap<String, Decision>,
+    decisions: BTreeMap<String, Vec<Decision>>,
     /// What was there to review when a question was put, or the change set became ready.
     reviewed: BTreeMap<String, (Option<Digest>, Reviewed)>,
     /// The newest pipeline whose release was live, by environment.
@@ -198,9 +198,12 @@ fn approved(state: &mut State, execution: usize, arn: &str) {
     if asked.deployment.approval.is_none() {
         return;
     }
-    let decision = state.facts.decisions.get(question(&asked.deployment.id).as_str());
-    if decision.is_none_or(|decision| decision.verdict != Verdict::Approve) {
-        let what = format!("{} executes, and the first decision was {decision:?}", asked.label);
+    let required = asked.deployment.approval.as_ref().map_or(0, |policy| policy.required as usize);
+    let decisions = state.facts.decisions.get(question(&asked.deployment.id).as_str()).cloned().unwrap_or_default();
+    let yes = decisions.iter().take_while(|decision| decision.verdict == Verdict::Approve);
+    let people: BTreeSet<&str> = yes.map(|decision| decision.decider.name()).collect();
+    if people.len() < required {
+        let what = format!("{} executes, {required} had to approve, and decided was {decisions:?}", asked.label);
         state.violate(Property::OnlyTheApproved, None, what);
     }
 }
@@ -319,23 +322,25 @@ pub(crate) fn after(state: &mut State) {
         }
     }
     for (id, (approval, _)) in state.approvals.clone() {
-        let Some(decision) = approval.decision.clone() else { continue };
-        match state.facts.decisions.get(&id) {
-            None => {
-                let late = decision.at >= approval.asked_at + approval.policy.expires_in.duration();
-                let own = decision.verdict == Verdict::Approve && decision.user_id == approval.requester.user_id;
-                if late || own || approval.void.is_some() {
-                    let what = format!("{decision:?} counts, of a question that was {approval:?}");
-                    state.violate(Property::OnlyTheApproved, None, what);
-                }
-                state.facts.decisions.insert(id, decision);
-            }
-            Some(first) if *first != decision => {
-                let what = format!("{first:?} was decided, and then {decision:?}");
+        let known = state.facts.decisions.get(&id).cloned().unwrap_or_default();
+        if known == approval.decisions {
+            continue;
+        }
+        let over = known.len() >= approval.policy.required as usize
+            || known.iter().any(|decision| decision.verdict == Verdict::Reject);
+        if over || !approval.decisions.starts_with(&known) {
+            let what = format!("{known:?} was decided, and then {:?}", approval.decisions);
+            state.violate(Property::OnlyTheApproved, None, what);
+        }
+        for decision in approval.decisions.iter().skip(known.len()) {
+            let late = decision.at >= approval.asked_at + approval.policy.expires_in.duration();
+            let own = decision.verdict == Verdict::Approve && decision.decider.name() == approval.requester.user_login;
+            if late || own || approval.void.is_some() {
+                let what = format!("{decision:?} counts, of a question that was {approval:?}");
                 state.violate(Property::OnlyTheApproved, None, what);
             }
-            Some(_) => {}
         }
+        state.facts.decisions.insert(id, approval.decisions);
     }
 }
 

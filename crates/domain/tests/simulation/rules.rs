@@ -2,7 +2,7 @@
 //! that is subtly wrong.
 
 use jiff::Timestamp;
-use slipway_domain::approval::{Approval, Decision, DecisionError, Verdict};
+use slipway_domain::approval::{Approval, Decision, DecisionError, Verdict, Void, Who};
 use slipway_domain::cause::{self, StackEvent};
 use slipway_domain::change_set::{
     self, Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack,
@@ -39,7 +39,7 @@ pub(crate) struct Rules {
     pub(crate) of_operation: fn(&[StackEvent], &str) -> Vec<StackEvent>,
     pub(crate) look: fn(&Deployment, &OperationMark, Seen<'_>, Option<u32>, Timestamp) -> Result<Standing, StackError>,
     pub(crate) decide: fn(&Approval, Verdict, &JobClaims, Timestamp) -> Result<Decision, DecisionError>,
-    pub(crate) voided: fn(&Approval, &str) -> Option<Approval>,
+    pub(crate) voided: fn(&Approval, &Void) -> Option<Approval>,
 
     // What the functions decide by themselves.
     /// Which of two ends is a deployment's: the one that is recorded, or the one that is told.
@@ -77,7 +77,7 @@ impl Default for Rules {
             executable: change_set::executable,
             of_operation: cause::of_operation,
             look: stack_change::look,
-            decide: |approval, verdict, claims, now| approval.decide(verdict, None, claims, now),
+            decide: |approval, verdict, claims, now| approval.decide(verdict, None, Who::Job(claims), now),
             voided: Approval::voided,
             first_end: |recorded, told| recorded.unwrap_or(told).clone(),
             has_ended: |record| record.outcome.is_some(),

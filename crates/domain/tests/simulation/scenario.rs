@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, DecisionError, Verdict};
+use slipway_domain::approval::{Approval, DecisionError, Verdict, Void};
+use slipway_domain::approver::Approver;
 use slipway_domain::claims::{JobClaims, RefType};
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, Launch, Requester, Target};
 use slipway_domain::environment::{Due, Environment, EnvironmentState};
@@ -16,7 +17,7 @@ use slipway_domain::stages::{ApprovalPolicy, OnFailure, Span, StackRules};
 use crate::cloudformation::{Fate, HOUR, MINUTE, Ms, SECOND, Template};
 use crate::machines;
 use crate::random::Random;
-use crate::steps::{answer, question, send, void};
+use crate::steps::{answer, question, void};
 use crate::world::{Failure, State, Weather, World, moment, timestamp};
 
 /// When `sweep` begins no teardown any more, so that a run comes to its end.
@@ -70,9 +71,12 @@ fn stage(index: usize, random: &mut Random) -> Stage {
     let protected = random.chance(1, 3);
     let minutes = |random: &mut Random, of: &[&str]| Span::parse(random.one_of(of)).unwrap();
     let approval = random.chance(2, 5).then(|| ApprovalPolicy {
-        required: 1,
-        approvers: vec!["lead".into(), "dana".into()],
+        required: random.one_of(&[1, 1, 2]),
+        approvers: ["lead", "other", "dana"].map(|login| Approver::parse(login).unwrap()).to_vec(),
+        principals: Vec::new(),
+        by_job: true,
         self_approval: false,
+        reason_required: false,
         expires_in: minutes(random, &["20m", "2h"]),
     });
     let on_failure = match random.below(4) {
@@ -307,6 +311,9 @@ async fn decide(world: &World, execution: usize) {
         0..5 => {
             world.sleep(takes).await;
             say(world, &approval, Verdict::Approve, "lead").await;
+            // The same one again counts for nothing; whether anybody else has to agree is the stage's matter.
+            say(world, &approval, Verdict::Approve, "lead").await;
+            say(world, &approval, Verdict::Approve, "other").await;
         }
         5 => {
             world.sleep(takes).await;
@@ -341,7 +348,7 @@ async fn say(world: &World, approval: &Approval, verdict: Verdict, login: &'stat
                 |current| {
                     let Some(current) = current else { return Ok((None, None)) };
                     let decision = (rules.decide)(current, verdict, &claims, at).map_err(refused)?;
-                    let next = Approval { decision: Some(decision), ..current.clone() };
+                    let next = current.with(decision);
                     Ok((Some(next.clone()), Some(next)))
                 },
             );
@@ -370,7 +377,11 @@ fn claims(approval: &Approval, login: &str) -> JobClaims {
         project_path: "group/news".into(),
         namespace_path: "group".into(),
         job_project_id: None,
-        user_id: if login == "dana" { 7 } else { 8 },
+        user_id: match login {
+            "dana" => 7,
+            "lead" => 8,
+            _ => 9,
+        },
         user_login: login.into(),
         user_email: None,
         user_access_level: None,
@@ -465,6 +476,13 @@ async fn sweep(world: &World) {
     loop {
         world.sleep(15 * MINUTE).await;
         let at = timestamp(world.now());
+        let approvals: Vec<Approval> = world.state().approvals.values().map(|(row, _)| row.clone()).collect();
+        let grace = jiff::SignedDuration::from_mins(2);
+        for lost in approvals.into_iter().filter(|row| row.undelivered_since().is_some_and(|since| since + grace <= at))
+        {
+            let sweeper = world.clone();
+            let _ = world.invoke("sweep", 300, async move { answer(&sweeper, &lost).await }).await;
+        }
         let rows: Vec<Environment> = world.state().environments.values().map(|(row, _)| row.clone()).collect();
         for row in rows {
             let rules = world.rules();
@@ -473,13 +491,9 @@ async fn sweep(world: &World) {
                     Due::ExpireApproval(waiting) => {
                         let (sweeper, row) = (world.clone(), row.clone());
                         let expire = async move {
-                            match void(&sweeper, rules, &waiting.approval, "nobody decided").await? {
-                                Some(approval) if approval.decision.is_some() => answer(&sweeper, &approval).await?,
-                                Some(approval) => {
-                                    let expired = Failure::new(ErrorName::ApprovalExpired, "nobody decided");
-                                    send(&sweeper, &approval, Err(expired)).await?;
-                                }
-                                None => {}
+                            let why = Void { error: ErrorName::ApprovalExpired, why: "nobody decided".into(), at };
+                            if let Some(approval) = void(&sweeper, rules, &waiting.approval, &why).await? {
+                                answer(&sweeper, &approval).await?;
                             }
                             let cleared = sweeper.update(
                                 |state| &mut state.environments,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, Bound, Decision, Verdict};
+use slipway_domain::approval::{Answer, Approval, Bound, Void};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::{
     self, Making, MakingError, NotExecutable, Opening, OpeningError, SeenChangeSet, SeenStack,
@@ -365,15 +365,15 @@ impl Step {
         let Some(waiting) = waiting.filter(|waiting| waiting.deployment != self.asked.deployment.id) else {
             return Ok(());
         };
-        let voided = self.void(&waiting.approval, "superseded").await?;
-        if let Some(approval) = voided.filter(|approval| approval.void.is_some()) {
-            send(&self.world, &approval, Err(Failure::new(ErrorName::Superseded, "superseded"))).await?;
-        }
-        Ok(())
+        self.void(&waiting.approval, ErrorName::Superseded).await
     }
 
-    async fn void(&self, id: &Digest, why: &str) -> Result<Option<Approval>, Failure> {
-        void(&self.world, self.rules, id, why).await
+    async fn void(&self, id: &Digest, error: ErrorName) -> Result<(), Failure> {
+        let why = Void { error, why: "it ended".into(), at: self.now };
+        match void(&self.world, self.rules, id, &why).await? {
+            Some(approval) => self.answer(&approval).await,
+            None => Ok(()),
+        }
     }
 
     async fn still_newest(&self) -> Result<(), Failure> {
@@ -672,13 +672,15 @@ impl Step {
             requester,
             asked_at: self.now,
             expires_at,
-            decision: None,
+            decisions: Vec::new(),
             void: None,
+            announced: false,
+            delivered: false,
         };
         let stored = self.world.update(approvals, id.to_string(), |known| {
             let next = match known {
                 None => question.clone(),
-                Some(known) => Approval { task_token: question.task_token.clone(), ..known.clone() },
+                Some(known) => Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() },
             };
             Ok((Some(next.clone()), next))
         });
@@ -790,10 +792,7 @@ impl Step {
 
     async fn clean_up(&self, record: &DeploymentRecord) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
-            let voided = self.void(approval, "the deployment ended without a decision").await?;
-            if let Some(approval) = voided.filter(|approval| approval.void.is_some()) {
-                send(&self.world, &approval, Err(Failure::new(ErrorName::ChangeSetStale, "ended"))).await?;
-            }
+            self.void(approval, ErrorName::ChangeSetStale).await?;
         }
         self.take_away(record).await?;
         self.note(record, |record| record.cleaned_up = true).await.map(drop)
@@ -870,7 +869,7 @@ pub(crate) fn is_retried(failure: &Failure) -> bool {
 }
 
 /// Makes a question void.
-pub(crate) async fn void(world: &World, rules: Rules, id: &Digest, why: &str) -> Result<Option<Approval>, Failure> {
+pub(crate) async fn void(world: &World, rules: Rules, id: &Digest, why: &Void) -> Result<Option<Approval>, Failure> {
     let voided = world.update(approvals, id.to_string(), |current| {
         let next = current.and_then(|approval| (rules.voided)(approval, why));
         Ok((next.clone(), next.or_else(|| current.cloned())))
@@ -879,7 +878,7 @@ pub(crate) async fn void(world: &World, rules: Rules, id: &Digest, why: &str) ->
 }
 
 /// SendTaskSuccess or SendTaskFailure.
-pub(crate) async fn send(world: &World, approval: &Approval, how: Result<(), Failure>) -> Result<(), Failure> {
+async fn send(world: &World, approval: &Approval, how: Result<(), Failure>) -> Result<(), Failure> {
     let token = approval.task_token.clone();
     let sent = world.call("states:SendTask", |state| {
         state.answer(&token, how);
@@ -890,13 +889,15 @@ pub(crate) async fn send(world: &World, approval: &Approval, how: Result<(), Fai
 
 /// Hands on how a question was answered, if it was.
 pub(crate) async fn answer(world: &World, approval: &Approval) -> Result<(), Failure> {
-    let how = match (&approval.decision, &approval.void) {
-        (Some(Decision { verdict: Verdict::Approve, .. }), _) => Ok(()),
-        (Some(Decision { verdict: Verdict::Reject, .. }), _) => {
-            Err(Failure::new(ErrorName::ApprovalRejected, "rejected"))
-        }
-        (None, Some(why)) => Err(Failure::new(ErrorName::Superseded, why.clone())),
-        (None, None) => return Ok(()),
+    let how = match approval.answer().filter(|_| !approval.delivered) {
+        Some(Answer::GoOn) => Ok(()),
+        Some(Answer::Fail(error, why)) => Err(Failure::new(error, why)),
+        None => return Ok(()),
     };
-    send(world, approval, how).await
+    send(world, approval, how).await?;
+    let noted = world.update(approvals, approval.id.to_string(), |current| {
+        let same = current.filter(|current| current.task_token == approval.task_token && !current.delivered);
+        Ok((same.map(|current| Approval { delivered: true, ..current.clone() }), ()))
+    });
+    noted.await
 }
