@@ -18,7 +18,7 @@ use crate::World;
 use driver::Driver;
 
 /// How long a page may take to become what a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two looks at a page.
 const POLL: Duration = Duration::from_millis(50);
 /// How high the window is, in CSS pixels.
@@ -47,14 +47,13 @@ impl Default for Looks {
 pub struct Focus {
     /// The text of a link, the value of a button, or the id of a field; `BODY` for none.
     pub what: String,
-    /// Whether a person sees that it has the focus: an outline of at least 2 pixels.
+    /// Whether a person sees that it has the focus: the browser's own outline, or one of at least 2 pixels.
     pub outlined: bool,
 }
 
-/// The Tab key, as WebDriver writes it (<https://www.w3.org/TR/webdriver2/#keyboard-actions>).
-pub const TAB: char = '\u{e004}';
-/// The Enter key.
-pub const ENTER: char = '\u{e007}';
+/// The Enter key, as WebDriver writes it (<https://www.w3.org/TR/webdriver2/#keyboard-actions>).
+pub const ENTER: &str = "\u{e007}";
+const TAB: &str = "\u{e004}";
 
 /// A running browser, with one tab. Dropping it ends it.
 pub struct Browser {
@@ -186,12 +185,20 @@ impl Browser {
         self.touch(css, "value", json!({"text": text})).await;
     }
 
+    /// Does something to an element, once it is there.
     async fn touch(&self, css: &str, action: &str, arguments: Value) {
-        let touched = match self.driver.find(css).await {
-            Ok(element) => self.driver.post(&format!("{element}/{action}"), arguments).await,
-            Err(error) => Err(error),
+        let began = Instant::now();
+        let element = loop {
+            match self.driver.find(css).await {
+                Ok(element) => break element,
+                Err(error) if began.elapsed() > PATIENCE => {
+                    self.screenshot("failed").await;
+                    panic!("no {css} on {}: {error}\n{}", self.address().await, self.text().await);
+                }
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
         };
-        if let Err(error) = touched {
+        if let Err(error) = self.driver.post(&format!("{element}/{action}"), arguments).await {
             panic!("{action} of {css} on {}: {error}\n{}", self.address().await, self.text().await);
         }
     }
@@ -211,7 +218,7 @@ impl Browser {
         const FOCUS: &str = "const it = document.activeElement, style = getComputedStyle(it);
             return {
                 what: it.tagName === 'A' ? it.textContent.trim() : it.value && it.tagName === 'BUTTON' ? it.value : it.id || it.tagName,
-                outlined: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+                outlined: style.outlineStyle === 'auto' || style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
             }";
         self.script(FOCUS).await.unwrap()
     }
@@ -220,7 +227,7 @@ impl Browser {
     pub async fn tab_to(&self, what: &str) {
         let mut stops = Vec::new();
         while stops.len() < 100 {
-            self.press(&TAB.to_string()).await;
+            self.press(TAB).await;
             let focus = self.focus().await;
             if focus.what != "BODY" {
                 assert!(focus.outlined, "the focus is not seen on {}", focus.what);

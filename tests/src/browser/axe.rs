@@ -66,7 +66,11 @@ fn source() -> String {
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--no-save", "--prefix"]);
         npm.arg(&folder).arg(format!("{PACKAGE}@{VERSION}")).stdin(Stdio::null());
-        let installed = npm.output().unwrap_or_else(|error| panic!("npm, which installs {PACKAGE}: {error}"));
+        let installed = npm.output().unwrap_or_else(|error| {
+            panic!(
+                "npm, which the tests of the approval page install {PACKAGE} with: {error} (Debian: apt install npm)"
+            )
+        });
         assert!(installed.status.success(), "npm: {}", String::from_utf8_lossy(&installed.stderr));
     }
     fs::read_to_string(package.join("axe.min.js")).unwrap()
