@@ -387,8 +387,7 @@ fn one_person_signs_in_in_two_tabs() {
             browser.click("button[name=user][value=eve]").await;
             browser.see("Signed in as eve").await;
         }
-        // Either may be decided in.
-        browser.go_to(&first).await;
+        // The last one of them is in the tab that is looked at.
         browser.click(APPROVE).await;
         browser.see("approved by eve").await;
     });
