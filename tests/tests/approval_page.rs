@@ -52,8 +52,12 @@ impl Asked {
     }
 
     async fn by(world: &World, job: NewsJob, name: &str, template: &str) -> Self {
-        let application = ApplicationName::new("news").unwrap();
-        let on = On { application, ..on("prod", &format!("{name}-{}", unique())) };
+        let environment = format!("{name}-{}", unique());
+        Self::on(world, job, &environment, template).await
+    }
+
+    async fn on(world: &World, job: NewsJob, environment: &str, template: &str) -> Self {
+        let on = On { application: ApplicationName::new("news").unwrap(), ..on("prod", environment) };
         let execution = world.begin(&job, &on, template).await;
         let link = world.asked(&job, &on).await;
         Self { job, on, execution, link }
@@ -334,7 +338,7 @@ fn no_script_is_needed() {
 #[test]
 fn a_serious_change_is_seen_at_a_desk_on_a_phone_and_in_the_dark() {
     in_world(|world| async move {
-        let asked = Asked::new(world, "prod").await;
+        let asked = Asked::on(world, job("create-change", "main"), "prod", &tiny("serious")).await;
         asked.review(world, &serious()).await;
         for (name, looks) in [("desk", DESK), ("360", PHONE), ("dark", DARK)] {
             let browser = Browser::start(world, looks).await;
