@@ -28,7 +28,7 @@ pub enum IdentityError {
     /// The issuer does not publish that key.
     #[error(
         "the ID token is signed with key {kid}, which the issuer does not publish. Its keys were read less than a \
-         minute ago, they can be read again in {retry_in_seconds} s: run the job, or sign in, again after that"
+         minute ago, they can be read again in {retry_in_seconds} s: run the job again after that, or sign in again"
     )]
     UnknownKey {
         /// The `kid` of the header.

@@ -98,6 +98,22 @@ async fn a_person_signs_in() {
 }
 
 #[tokio::test]
+async fn a_person_signs_in_with_keys_that_are_kept_elsewhere() {
+    let (gitlab, _) = start().await;
+    let key_set = gitlab.key_set().to_owned();
+    let keys = Keys::read_by(Issuer::parse(gitlab.url()).unwrap(), move || {
+        let key_set = key_set.clone();
+        async move { Ok(key_set.into_bytes()) }
+    });
+    let sign_in = SignIn::new(Arc::new(keys), ClientId::parse(CLIENT_ID).unwrap());
+    assert_eq!(sign_in_as(&sign_in, "eve").await.unwrap().user_id, 9);
+    gitlab.lie(Lie::BadSignature);
+    let refused = sign_in_as(&sign_in, "eve").await;
+    assert!(matches!(refused, Err(IdentityError::BadSignature { .. })), "{refused:?}");
+    assert_eq!(gitlab.hits(), 0);
+}
+
+#[tokio::test]
 async fn gitlab_is_asked_for_no_more_than_it_must_tell() {
     let (gitlab, sign_in) = start().await;
     let attempt = Attempt::new().unwrap();
@@ -159,10 +175,14 @@ async fn endpoints_elsewhere_are_not_asked() {
     assert!(sign_in.location(BACK, &attempt, now).await.is_ok());
     gitlab.lie(Lie::ForeignTokenEndpoint);
     assert!(sign_in.location(BACK, &attempt, at(3599)).await.is_ok(), "what was read is believed for an hour");
+    assert_eq!(gitlab.discoveries(), 1);
     let refused = sign_in.location(BACK, &attempt, at(3600)).await.unwrap_err();
     assert!(refused.to_string().contains("token_endpoint \"http://127.0.0.1:9/oauth/token\" is not on"), "{refused}");
-    let refused = sign_in.finish(BACK, "code", &attempt, at(3601)).await.unwrap_err();
-    assert!(matches!(refused, IdentityError::AnswerInvalid { .. }), "{refused}");
+    for (seconds, discoveries) in [(3604, 2), (3605, 3)] {
+        let refused = sign_in.finish(BACK, "code", &attempt, at(seconds)).await.unwrap_err();
+        assert!(matches!(refused, IdentityError::AnswerInvalid { .. }), "{refused}");
+        assert_eq!(gitlab.discoveries(), discoveries, "after a failure it is asked every five seconds");
+    }
 }
 
 #[tokio::test]

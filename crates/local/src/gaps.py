@@ -10,6 +10,7 @@ import datetime
 import json
 import re
 from urllib.parse import parse_qs
+from xml.sax.saxutils import unescape
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
@@ -195,6 +196,45 @@ def source_identity_and_tags_need_rights(original):
         return answer
 
     return handle
+
+
+def identity_in_json(headers, answer):
+    """STS's answer to GetCallerIdentity as whoever sent these headers wants it."""
+    if "application/json" not in headers.get("accept", ""):
+        return answer
+    text = answer[2].decode() if isinstance(answer[2], bytes) else answer[2]
+    told = {name: unescape(value) for name, value in re.findall(r"<(\w+)>([^<]*)</\1>", text)}
+
+    def only(*names):
+        return {name: told.get(name, "") for name in names}
+
+    if answer[0] == 200:
+        result = {"GetCallerIdentityResult": only("Account", "Arn", "UserId"), "ResponseMetadata": only("RequestId")}
+        return json_response({"GetCallerIdentityResponse": result})
+    return json_response({"Error": only("Code", "Message", "Type"), **only("RequestId")}, answer[0])
+
+
+@wrap(sts, "handle_request")
+def who_somebody_is_can_be_told_in_json(original):
+    """STS tells in JSON who somebody is, where that is asked for."""
+
+    async def handle(method, path, headers, body, query_params):
+        answer = await original(method, path, headers, body, query_params)
+        asked = (query_params.get("Action") or [""])[0]
+        return identity_in_json(headers, answer) if asked == "GetCallerIdentity" else answer
+
+    return handle
+
+
+@wrap(app, "_credential_failure")
+def who_nobody_is_can_be_told_in_json(original):
+    """And so it does with why it does not believe somebody."""
+
+    def failure(service, iam_action, request_id, error, headers):
+        answer = original(service, iam_action, request_id, error, headers)
+        return identity_in_json(headers, answer) if iam_action == "sts:GetCallerIdentity" else answer
+
+    return failure
 
 
 @wrap(iam_evaluator, "_principal_keys")

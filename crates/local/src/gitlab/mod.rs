@@ -133,6 +133,12 @@ impl GitLab {
         self.provider.key_fetches()
     }
 
+    /// How often the discovery document was fetched.
+    #[must_use]
+    pub fn discoveries(&self) -> usize {
+        self.provider.discoveries()
+    }
+
     /// The ID token that `job` gets now.
     ///
     /// # Errors

@@ -64,6 +64,7 @@ pub enum Lie {
 /// What all requests share.
 pub(super) struct Provider {
     url: String,
+    discoveries: AtomicUsize,
     key_fetches: AtomicUsize,
     state: Mutex<Known>,
 }
@@ -111,11 +112,15 @@ impl Provider {
             grants: HashMap::new(),
             sessions: HashMap::new(),
         };
-        Self { url, key_fetches: AtomicUsize::new(0), state: Mutex::new(known) }
+        Self { url, discoveries: AtomicUsize::default(), key_fetches: AtomicUsize::default(), state: Mutex::new(known) }
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(super) fn discoveries(&self) -> usize {
+        self.discoveries.load(Ordering::Relaxed)
     }
 
     pub(super) fn key_fetches(&self) -> usize {
@@ -153,6 +158,7 @@ pub(super) fn routes(provider: Arc<Provider>) -> Router {
 }
 
 async fn discovery(State(provider): Shared) -> Json<Value> {
+    provider.discoveries.fetch_add(1, Ordering::Relaxed);
     let url = &provider.url;
     let token_host = if provider.state().lies(Lie::ForeignTokenEndpoint) { "http://127.0.0.1:9" } else { url };
     Json(json!({

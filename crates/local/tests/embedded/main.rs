@@ -1,5 +1,6 @@
 //! What Slipway counts on from the embedded AWS, tried on a running one.
 
+mod callers;
 mod machines;
 mod process;
 mod rights;
