@@ -1,113 +1,275 @@
-//! What a browser does that shows nothing: it keeps cookies, and follows where it is sent. The real one is in `approval_page`.
+//! A person's browser: Chromium, headless, led over WebDriver. Each [`Browser`] is one of its own, with an empty profile.
+//!
+//! It reaches the function URL of the control plane under its real name, over TLS, so that cookies which are `Secure` and
+//! `__Host-`, and headers that bind a page to its origin, mean what they mean on AWS. GitLab is on another site.
 
-use std::collections::BTreeMap;
+mod axe;
+mod driver;
+mod tls;
 
-use reqwest::header::{LOCATION, SET_COOKIE};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Response, Url};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use slipway_local::target_dir;
 
 use crate::World;
+use driver::Driver;
 
-/// What came back.
+/// How long a page may take to become what a test waits for.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks at a page.
+const POLL: Duration = Duration::from_millis(50);
+/// How high the window is, in CSS pixels.
+const HEIGHT: u32 = 900;
+
+/// How a browser shows pages.
+#[derive(Debug, Clone, Copy)]
+pub struct Looks {
+    /// The window's width in CSS pixels; a small one is a phone's.
+    pub width: u32,
+    /// Whether the person prefers dark colours.
+    pub dark: bool,
+    /// Whether the pages' scripts run.
+    pub javascript: bool,
+}
+
+impl Default for Looks {
+    /// A desk: 1280 pixels, light, with JavaScript.
+    fn default() -> Self {
+        Self { width: 1280, dark: false, javascript: true }
+    }
+}
+
+/// What has the keyboard's focus.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Focus {
+    /// The text of a link, the value of a button, or the id of a field; `BODY` for none.
+    pub what: String,
+    /// Whether a person sees that it has the focus: the browser's own outline, or one of at least 2 pixels.
+    pub outlined: bool,
+}
+
+/// The Enter key, as WebDriver writes it (<https://www.w3.org/TR/webdriver2/#keyboard-actions>).
+pub const ENTER: &str = "\u{e007}";
+const TAB: &str = "\u{e004}";
+
+/// A running browser, with one tab. Dropping it ends it.
+pub struct Browser {
+    driver: Driver,
+    looks: Looks,
+    _front: tls::Front,
+}
+
+/// One of a browser's tabs.
 #[derive(Debug, Clone)]
-pub struct Shown {
-    /// The status.
-    pub status: u16,
-    /// The headers: of several with one name, the last.
-    pub headers: BTreeMap<String, String>,
-    /// The body.
-    pub body: String,
-}
+pub struct Tab(Value);
 
-/// One person's browser.
-pub struct Person<'a> {
-    world: &'a World,
-    client: Client,
-    /// The cookies that it has for Slipway's host.
-    pub cookies: BTreeMap<String, String>,
-}
-
-impl<'a> Person<'a> {
-    /// A browser without a past.
-    #[must_use]
-    pub fn new(world: &'a World) -> Self {
-        let client = Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
-        Self { world, client, cookies: BTreeMap::new() }
+impl Browser {
+    /// Starts one that reaches the control plane of `world`.
+    ///
+    /// # Panics
+    /// Where Chromium or chromedriver is missing, with what to install.
+    pub async fn start(world: &World, looks: Looks) -> Self {
+        let front = tls::Front::start(world.control_plane.emulator.port()).await;
+        let resolver = format!("--host-resolver-rules=MAP *.on.aws 127.0.0.1:{}", front.port());
+        // The certificate of `tls` is nobody's.
+        let driver = Driver::start(&[resolver, "--ignore-certificate-errors".to_owned()]).await;
+        let browser = Self { driver, looks, _front: front };
+        browser.look().await;
+        browser
     }
 
-    /// A request to Slipway, with the headers that a browser sends.
-    pub async fn send(&mut self, method: &str, link: &str, form: &[(&str, &str)], more: &[(&str, &str)]) -> Shown {
-        let url = Url::parse(link).unwrap();
-        let mut address = Url::parse(self.world.control_plane.emulator.endpoint()).unwrap();
-        address.set_path(url.path());
-        address.set_query(url.query());
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let request = self.client.request(method.clone(), address).header("host", url.host_str().unwrap());
-        let request = request.header("accept", "text/html,application/xhtml+xml");
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
-        let request = more.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let request = if method == Method::POST { request.form(form) } else { request };
-        let answer = request.send().await.unwrap();
-        self.keep(&answer);
-        let headers =
-            answer.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
-        Shown { status: answer.status().as_u16(), headers: headers.collect(), body: answer.text().await.unwrap() }
+    /// Makes the tab that is looked at show pages as the person wants them.
+    async fn look(&self) {
+        let Looks { width, dark, javascript } = self.looks;
+        let mobile = width < 600;
+        let metrics = json!({"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": mobile});
+        self.driver.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.driver.devtools("Emulation.setEmulatedMedia", media).await;
+        self.driver.devtools("Emulation.setScriptExecutionDisabled", json!({"value": !javascript})).await;
     }
 
-    fn keep(&mut self, answer: &Response) {
-        for cookie in answer.headers().get_all(SET_COOKIE) {
-            let text = cookie.to_str().unwrap();
-            let (name, rest) = text.split_once('=').unwrap();
-            let value = rest.split(';').next().unwrap();
-            for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"] {
-                assert!(rest.contains(attribute), "{attribute} of {name}");
+    async fn script<T: DeserializeOwned>(&self, script: &str) -> Result<T, String> {
+        let value = self.driver.post("/execute/sync", json!({"script": script, "args": []})).await?;
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    /// Opens `url`.
+    pub async fn open(&self, url: &str) {
+        self.driver.post("/url", json!({"url": url})).await.unwrap();
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) {
+        self.driver.post("/refresh", json!({})).await.unwrap();
+    }
+
+    /// Goes back to the page before.
+    pub async fn back(&self) {
+        self.driver.post("/back", json!({})).await.unwrap();
+    }
+
+    /// The tab that is looked at.
+    pub async fn tab(&self) -> Tab {
+        Tab(self.driver.get("/window").await.unwrap())
+    }
+
+    /// Opens another tab, and goes to it.
+    pub async fn new_tab(&self) -> Tab {
+        let tab = Tab(self.driver.post("/window/new", json!({"type": "tab"})).await.unwrap()["handle"].clone());
+        self.go_to(&tab).await;
+        self.look().await;
+        tab
+    }
+
+    /// Goes to a tab.
+    pub async fn go_to(&self, tab: &Tab) {
+        self.driver.post("/window", json!({"handle": tab.0})).await.unwrap();
+    }
+
+    /// The address of the page.
+    pub async fn address(&self) -> String {
+        self.driver.get("/url").await.unwrap().as_str().unwrap().to_owned()
+    }
+
+    /// The page's text, as a person sees it; empty while it is on its way.
+    pub async fn text(&self) -> String {
+        self.script("return document.body ? document.body.innerText : ''").await.unwrap_or_default()
+    }
+
+    /// Waits until the page shows `text`.
+    pub async fn see(&self, text: &str) {
+        self.wait(text, false).await;
+    }
+
+    /// The same, loading the page again and again: a page without a script does not change by itself.
+    pub async fn see_in_time(&self, text: &str) {
+        self.wait(text, true).await;
+    }
+
+    async fn wait(&self, text: &str, reload: bool) {
+        let began = Instant::now();
+        loop {
+            let shown = self.text().await;
+            if shown.contains(text) {
+                return;
             }
-            assert!(name.starts_with("__Host-"), "{name}");
-            if rest.contains("Max-Age=0") {
-                self.cookies.remove(name);
-            } else {
-                self.cookies.insert(name.to_owned(), value.to_owned());
+            if began.elapsed() > PATIENCE {
+                self.screenshot("failed").await;
+                panic!("no \"{text}\" on {}:\n{shown}", self.address().await);
+            }
+            tokio::time::sleep(POLL).await;
+            if reload {
+                self.reload().await;
             }
         }
     }
 
-    /// Opens a link.
-    pub async fn open(&mut self, link: &str) -> Shown {
-        self.send("GET", link, &[], &[]).await
+    /// How many elements a CSS selector finds.
+    pub async fn count(&self, css: &str) -> usize {
+        let found = self.driver.post("/elements", json!({"using": "css selector", "value": css})).await.unwrap();
+        found.as_array().unwrap().len()
     }
 
-    /// Signs in as `login` for the approval at `link`, up to the moment when GitLab sends the browser back: there.
-    pub async fn comes_back(&mut self, link: &str, login: &str) -> String {
-        let begun = self.open(&format!("{link}/sign-in")).await;
-        assert_eq!(begun.status, 303, "{begun:?}");
-        let gitlab = &begun.headers[LOCATION.as_str()];
-        let answer = self.client.post(gitlab).form(&[("user", login)]).send().await.unwrap();
-        assert_eq!(answer.status(), 302, "{:?}", answer.text().await);
-        answer.headers()[LOCATION].to_str().unwrap().to_owned()
+    /// Clicks what a CSS selector finds.
+    pub async fn click(&self, css: &str) {
+        self.touch(css, "click", json!({})).await;
     }
 
-    /// Signs in as `login` for the approval at `link`: the page then.
-    pub async fn signs_in(&mut self, link: &str, login: &str) -> Shown {
-        let back = self.comes_back(link, login).await;
-        let returned = self.open(&back).await;
-        assert_eq!(returned.status, 303, "{returned:?}");
-        let page = self.open(link).await;
-        assert!(page.body.contains(&format!("Signed in as <strong>{login}</strong>")), "{}", page.body);
-        page
+    /// Types into the field that a CSS selector finds.
+    pub async fn write(&self, css: &str, text: &str) {
+        self.touch(css, "value", json!({"text": text})).await;
     }
 
-    /// Presses a button of the page, as it was shown.
-    pub async fn presses(&mut self, link: &str, page: &Shown, decision: &str, reason: &str) -> Shown {
-        let csrf = csrf(page).unwrap_or_default();
-        let form = [("csrf", csrf.as_str()), ("decision", decision), ("reason", reason)];
-        self.send("POST", link, &form, &[("origin", "null"), ("sec-fetch-site", "same-origin")]).await
+    /// Does something to an element, once it is there.
+    async fn touch(&self, css: &str, action: &str, arguments: Value) {
+        let began = Instant::now();
+        let element = loop {
+            match self.driver.find(css).await {
+                Ok(element) => break element,
+                Err(error) if began.elapsed() > PATIENCE => {
+                    self.screenshot("failed").await;
+                    panic!("no {css} on {}: {error}\n{}", self.address().await, self.text().await);
+                }
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        };
+        if let Err(error) = self.driver.post(&format!("{element}/{action}"), arguments).await {
+            panic!("{action} of {css} on {}: {error}\n{}", self.address().await, self.text().await);
+        }
     }
-}
 
-/// What the page's form holds.
-#[must_use]
-pub fn csrf(page: &Shown) -> Option<String> {
-    let (_, rest) = page.body.split_once("name=\"csrf\" value=\"")?;
-    Some(rest.split_once('"')?.0.to_owned())
+    /// Types wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]});
+        self.driver.post("/actions", actions).await.unwrap();
+    }
+
+    /// What has the focus.
+    pub async fn focus(&self) -> Focus {
+        const FOCUS: &str = "const it = document.activeElement, style = getComputedStyle(it);
+            return {
+                what: it.tagName === 'A' ? it.textContent.trim() : it.value && it.tagName === 'BUTTON' ? it.value : it.id || it.tagName,
+                outlined: style.outlineStyle === 'auto' || style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+            }";
+        self.script(FOCUS).await.unwrap()
+    }
+
+    /// Presses Tab until `what` has the focus, which a person sees at each stop.
+    pub async fn tab_to(&self, what: &str) {
+        let mut stops = Vec::new();
+        while stops.len() < 100 {
+            self.press(TAB).await;
+            let focus = self.focus().await;
+            if focus.what != "BODY" {
+                assert!(focus.outlined, "the focus is not seen on {}", focus.what);
+            }
+            if focus.what == what {
+                return;
+            }
+            stops.push(focus.what);
+        }
+        panic!("Tab does not lead to {what}, but to {stops:?}");
+    }
+
+    /// Fails if something of the page is beside the window.
+    pub async fn fits(&self) {
+        const WIDTHS: &str =
+            "const page = document.documentElement; return [page.scrollWidth, page.clientWidth, innerWidth]";
+        let [content, window, outer]: [u32; 3] = self.script(WIDTHS).await.unwrap();
+        assert_eq!((window, outer), (self.looks.width, self.looks.width));
+        assert!(content <= window, "the page has {content} pixels, the window {window}");
+    }
+
+    /// Takes a picture of the whole page: `screenshots/NAME.png` in the target folder.
+    pub async fn screenshot(&self, name: &str) {
+        let size = self.driver.devtools("Page.getLayoutMetrics", json!({})).await["cssContentSize"].clone();
+        let clip = json!({"x": 0, "y": 0, "width": self.looks.width, "height": size["height"], "scale": 1});
+        let arguments = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
+        let picture = self.driver.devtools("Page.captureScreenshot", arguments).await;
+        let picture = base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+        let folder = target_dir().join("screenshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
+
+    /// Fails with what axe finds against WCAG 2.2 AA; what is only not the best practice is printed.
+    pub async fn accessible(&self) {
+        let found = self.driver.post("/execute/async", json!({"script": axe::script(), "args": []})).await.unwrap();
+        let found: Vec<axe::Violation> = serde_json::from_value(found).unwrap();
+        let (against, advice): (Vec<_>, Vec<_>) = found.iter().partition(|violation| violation.is_against_wcag());
+        for violation in advice {
+            println!("axe, best practice: {violation}");
+        }
+        let against: Vec<String> = against.iter().map(ToString::to_string).collect();
+        assert!(against.is_empty(), "axe finds on {}:\n{}", self.address().await, against.join("\n"));
+    }
 }

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod cloudformation;
 pub mod faults;
 pub mod peers;
+pub mod person;
 
 use std::collections::BTreeMap;
 use std::future::Future;

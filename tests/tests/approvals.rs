@@ -16,7 +16,7 @@ use slipway_domain::protocol::On;
 use slipway_identity::{StsEndpoint, presign};
 use slipway_local::job::{self, NewsJob};
 use slipway_local::{PROD, REGION, TOOLING};
-use slipway_tests::browser::{Person, csrf};
+use slipway_tests::person::{Person, csrf};
 use slipway_tests::{World, bundle, in_world, job, launch, on, plain, tiny, unique};
 
 /// A deployment to prod that waits for people: its job, its environment, its execution and its link.
