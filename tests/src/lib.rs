@@ -385,6 +385,23 @@ impl World {
         all
     }
 
+    /// What the function `name` has logged since `since`, whoever called it: the embedded AWS keeps that in the function's log group, and
+    /// repeats in its own log only what callers of `Invoke` caused.
+    pub async fn log(&self, name: &str, since: jiff::Timestamp) -> String {
+        const MOST: usize = 10_000;
+        let scope = format!("{TOOLING}/20260101/{}/logs/aws4_request", slipway_local::REGION);
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
+        let asked = json!({"logGroupName": format!("/slipway/slipway/{name}"), "startTime": since.as_millisecond(), "limit": MOST});
+        let request = reqwest::Client::new().post(self.control_plane.emulator.endpoint());
+        let request = request.header("x-amz-target", "Logs_20140328.FilterLogEvents");
+        let request = request.header("authorization", authorization);
+        let request = request.header("content-type", "application/x-amz-json-1.1").body(asked.to_string());
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        let events = answer["events"].as_array().unwrap();
+        assert!(events.len() < MOST, "{name} logged more than can be read");
+        events.iter().map(|event| format!("{}\n", event["message"].as_str().unwrap())).collect()
+    }
+
     /// What is recorded of an environment.
     pub async fn audit(&self, job: &NewsJob, on: &On) -> (Vec<Row>, Head) {
         let ask = Ask::Audit(AuditRequest { on: on.clone(), after: 0 });

@@ -991,18 +991,22 @@ impl Runner {
 
     /// Decides, and sees that Step Functions has the answer: one that it does not get is left to the cleanup.
     async fn decide(&self, waiting: &Waiting, decision: &str) -> Worked {
-        let before = self.log().len();
+        let began = jiff::Timestamp::now();
         let manager = waiting.job.clone().played_by(8, "release-manager");
         let (code, body) = self.world.decide(&waiting.link, decision, &manager).await;
-        check(code == 200, || format!("{code}: {body}: {}", self.log_since(before)))?;
-        let delivered = self.world.question(&waiting.link).await["delivered"] == true;
-        check(delivered, || format!("it was not handed on: {}", self.log_since(before)))
+        if code == 200 && self.world.question(&waiting.link).await["delivered"] == true {
+            return Ok(());
+        }
+        Err(format!("{code}: {body}: {}", self.world.log("web", began).await))
     }
 
     async fn shows(&self, waiting: &Waiting, text: &str) -> Worked {
-        let before = self.log().len();
+        let began = jiff::Timestamp::now();
         let (code, page) = self.world.web("GET", &waiting.link, &[], "text/html").await;
-        check(code == 200 && page.contains(text), || format!("{code}: {page}: {}", self.log_since(before)))
+        if code == 200 && page.contains(text) {
+            return Ok(());
+        }
+        Err(format!("{code}: {}", self.world.log("web", began).await))
     }
 
     async fn shows_progress(&self, removals: &[Removal]) -> Worked {
@@ -1022,9 +1026,11 @@ impl Runner {
         // A process that has the key asks for it no more.
         self.world.renew("WebFunction").await;
         self.rights.take(removals).await;
-        let before = self.log().len();
+        let began = jiff::Timestamp::now();
         let begun = Person::new(self.world).open(&format!("{}/sign-in", waiting.link)).await;
-        check(begun.status == 303, || format!("{begun:?}: {}", self.log_since(before)))?;
+        if begun.status != 303 {
+            return Err(format!("{}: {}", begun.status, self.world.log("web", began).await));
+        }
         Person::new(self.world).signs_in(&waiting.link, "eve").await;
         Ok(())
     }
@@ -1056,19 +1062,19 @@ impl Runner {
     }
 
     async fn tells_people(&self, removals: &[Removal]) -> Worked {
-        let before = self.log().len();
+        let began = jiff::Timestamp::now();
         self.rights.take(removals).await;
         let waiting = self.ask().await?;
-        self.told(&waiting, before).await
+        self.told(&waiting, began).await
     }
 
-    /// Waits until it is noted that people were told, or the log, which had `before` bytes, says that they could not be.
-    async fn told(&self, waiting: &Waiting, before: usize) -> Worked {
+    /// Waits until it is noted that people were told, or the log says that they could not be.
+    async fn told(&self, waiting: &Waiting, since: jiff::Timestamp) -> Worked {
         loop {
             if self.world.question(&waiting.link).await["announced"] == true {
                 return Ok(());
             }
-            let log = self.log_since(before);
+            let log = self.world.log("approval", since).await;
             if let Some(line) = log.lines().find(|line| line.contains("nobody could be told")) {
                 return Err(line.to_owned());
             }
@@ -1101,24 +1107,20 @@ impl Runner {
 
     /// Lets the cleanup run. What it could not do it counts, and its log says why.
     async fn sweep(&self, counted: &str) -> Worked {
-        let before = self.log().len();
+        let began = jiff::Timestamp::now();
         let function = self.world.control_plane.output("SweepFunction");
         let swept = self.world.invoke(function, &json!({})).await.map_err(refused)?;
-        check(swept["failed"] == 0 && swept[counted].as_u64() >= Some(1), || {
-            format!("{swept}: {}", self.log_since(before))
-        })
-    }
-
-    /// What was logged after the first `before` bytes.
-    fn log_since(&self, before: usize) -> String {
-        self.log().get(before..).unwrap_or_default().to_owned()
+        if swept["failed"] == 0 && swept[counted].as_u64() >= Some(1) {
+            return Ok(());
+        }
+        Err(format!("{swept}: {}", self.world.log("sweep", began).await))
     }
 
     fn ssm(&self) -> aws_sdk_ssm::Client {
         aws_sdk_ssm::Client::new(&self.world.control_plane.emulator.sdk_config(TOOLING))
     }
 
-    /// What the emulator and the functions have logged.
+    /// What the emulator has logged.
     fn log(&self) -> String {
         std::fs::read_to_string(self.world.control_plane.emulator.log_path()).unwrap()
     }
