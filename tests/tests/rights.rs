@@ -1063,6 +1063,14 @@ impl Runner {
 
     async fn tells_people(&self, removals: &[Removal]) -> Worked {
         let began = jiff::Timestamp::now();
+        // The embedded AWS lets everybody of the account publish to a topic with the policy that a topic has by default: another one,
+        // which allows nobody that, leaves it to the role's own rights.
+        let topic = self.world.control_plane.output("ApprovalTopic");
+        let others = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": TOOLING}, "Action": "sns:GetTopicAttributes", "Resource": topic}]});
+        let sns = aws_sdk_sns::Client::new(&self.world.control_plane.emulator.sdk_config(TOOLING));
+        let set = sns.set_topic_attributes().topic_arn(topic).attribute_name("Policy");
+        set.attribute_value(others.to_string()).send().await.unwrap();
         self.rights.take(removals).await;
         let waiting = self.ask().await?;
         self.told(&waiting, began).await
