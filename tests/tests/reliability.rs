@@ -121,8 +121,8 @@ const fn step(
     Step { machine, name, scenario, killed, throttled }
 }
 
-const SETTLE_KILLED: &[&str] = &["PutItem", "PutItem.2", "PutItem.3"];
-const SETTLE_THROTTLED: &[&str] = &["PutItem", "AssumeRole", "DescribeStacks", "PutItem.2", "PutItem.3"];
+const SETTLE_KILLED: &[&str] = &["TransactWriteItems", "PutItem", "PutItem.2"];
+const SETTLE_THROTTLED: &[&str] = &["TransactWriteItems", "AssumeRole", "DescribeStacks", "PutItem", "PutItem.2"];
 const BEGIN_KILLED: &[&str] = &["PutItem", "PutItem.2", "PutItem.3", "PutItem.4"];
 const BEGIN_THROTTLED: &[&str] = &["GetItem", "GetParameter", "PutItem", "PutItem.2", "PutItem.3", "PutItem.4"];
 
@@ -172,8 +172,8 @@ const STEPS: &[Step] = &[
         Action::Deploy,
         "Look at change set",
         Scenario::Create,
-        &["PutItem", "PutObject", "PutItem.2"],
-        &["PutItem", "AssumeRole", "DescribeChangeSet", "PutObject", "PutItem.2"],
+        &["PutItem", "PutObject", "TransactWriteItems"],
+        &["PutItem", "AssumeRole", "DescribeChangeSet", "PutObject", "TransactWriteItems"],
     ),
     step(
         Action::Deploy,
@@ -187,8 +187,9 @@ const STEPS: &[Step] = &[
         Action::Deploy,
         "Approval",
         Scenario::Approved,
-        &["PutItem", "PutItem.2", "PutItem.3", "PutItem.4"],
-        &["GetItem", "GetParameter", "PutItem", "PutItem.2", "PutItem.3", "PutItem.4"],
+        &["PutItem", "PutItem.2", "PutItem.3", "PutItem.4", "PutEvents", "Publish", "PutItem.5"],
+        // That people cannot be told fails nothing.
+        &["GetItem", "GetParameter", "PutItem", "PutItem.2", "PutItem.3", "PutItem.4", "GetObject", "PutItem.5"],
     ),
     step(
         Action::Deploy,
@@ -201,8 +202,8 @@ const STEPS: &[Step] = &[
         Action::Deploy,
         "Execute change set",
         Scenario::Create,
-        &["PutItem", "PutItem.2", "PutItem.3", "ExecuteChangeSet"],
-        &["PutItem", "AssumeRole", "DescribeChangeSet", "PutItem.2", "PutItem.3", "ExecuteChangeSet"],
+        &["PutItem", "TransactWriteItems", "PutItem.2", "ExecuteChangeSet"],
+        &["PutItem", "AssumeRole", "DescribeChangeSet", "TransactWriteItems", "PutItem.2", "ExecuteChangeSet"],
     ),
     step(
         Action::Deploy,
@@ -223,8 +224,16 @@ const STEPS: &[Step] = &[
         Action::Deploy,
         "Settle failure",
         Scenario::Failing,
-        &["PutItem", "PutItem.2", "DeleteChangeSet", "DeleteStack", "PutItem.3", "PutItem.4"],
-        &["PutItem", "AssumeRole", "DeleteChangeSet", "DescribeStacks", "DeleteStack", "PutItem.3", "PutItem.4"],
+        &["TransactWriteItems", "PutItem", "DeleteChangeSet", "DeleteStack", "PutItem.2", "PutItem.3"],
+        &[
+            "TransactWriteItems",
+            "AssumeRole",
+            "DeleteChangeSet",
+            "DescribeStacks",
+            "DeleteStack",
+            "PutItem.2",
+            "PutItem.3",
+        ],
     ),
     step(Action::Teardown, "Begin", Scenario::Teardown, BEGIN_KILLED, BEGIN_THROTTLED),
     step(
@@ -241,13 +250,19 @@ const STEPS: &[Step] = &[
         &["PutItem", "PutObject", "PutItem.2"],
         &["PutItem", "AssumeRole", "DescribeStacks", "DescribeStackEvents", "PutObject", "PutItem.2"],
     ),
-    step(Action::Teardown, "Settle success", Scenario::Teardown, SETTLE_KILLED, &["PutItem", "PutItem.2", "PutItem.3"]),
+    step(
+        Action::Teardown,
+        "Settle success",
+        Scenario::Teardown,
+        SETTLE_KILLED,
+        &["TransactWriteItems", "PutItem", "PutItem.2"],
+    ),
     step(
         Action::Teardown,
         "Settle failure",
         Scenario::FailingTeardown,
         SETTLE_KILLED,
-        &["PutItem", "PutItem.2", "PutItem.3"],
+        &["TransactWriteItems", "PutItem", "PutItem.2"],
     ),
 ];
 
