@@ -345,6 +345,9 @@ fn print_deployment(status: &Status, console: &Console) {
             console.line(&format!("  awaits a person's approval of {}:", review.summary()));
             review.to_text().lines().for_each(|line| console.line(&format!("    {line}")));
         }
+        if let Some(progress) = &deployment.approval_progress {
+            console.line(&format!("  so far    {progress}"));
+        }
         console.line(&format!("  approve   {link}"));
     }
 }

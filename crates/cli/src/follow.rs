@@ -359,6 +359,7 @@ mod tests {
             review: Some(Review::new(vec![change, nested], None)),
             approval_url: link.map(str::to_owned),
             approval_until: link.map(|_| Timestamp::UNIX_EPOCH),
+            approval_progress: None,
         }
     }
 

@@ -365,6 +365,7 @@ mod tests {
                 review: None,
                 approval_url: None,
                 approval_until: None,
+                approval_progress: None,
             }),
         }
     }

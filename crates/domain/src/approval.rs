@@ -188,7 +188,8 @@ pub struct Approval {
     pub id: Digest,
     /// The deployment that waits.
     pub deployment: DeploymentRef,
-    /// Step Functions' token: whoever has it can let the deployment go on. It never leaves the table but to Step Functions.
+    /// Step Functions' token: whoever has it can let the deployment go on. It never leaves the table but to Step Functions; empty
+    /// once that has the answer.
     pub task_token: String,
     /// What exactly is decided on: [`Bound::digest`].
     pub binding: Digest,
@@ -458,6 +459,20 @@ impl Approval {
         decided.into_iter().chain(self.void.as_ref().map(|void| void.at)).max()
     }
 
+    /// The row once Step Functions has the answer: its token is of no more use, and so not kept.
+    #[must_use]
+    pub fn delivered(&self) -> Self {
+        Self { delivered: true, task_token: String::new(), ..self.clone() }
+    }
+
+    /// How far people are, while more of them have to approve: "approved by eve: 1 of 2".
+    #[must_use]
+    pub fn progress(&self) -> Option<String> {
+        let by: Vec<&str> = self.decisions.iter().map(|decision| decision.decider.name()).collect();
+        let some = !by.is_empty() && self.answer().is_none();
+        some.then(|| format!("approved by {}: {} of {}", by.join(" and "), by.len(), self.policy.required))
+    }
+
     /// Whether this approval allows to execute what `binding` stands for: the last check before it happens.
     #[must_use]
     pub fn allows(&self, binding: &Digest) -> bool {
@@ -607,6 +622,7 @@ mod tests {
         two.policy.required = 2;
         let one = yes(&two, Who::Person(&person(8, "release-manager", &[]))).unwrap();
         assert_eq!(one.standing(now), Standing::Open { missing: 1 });
+        assert_eq!(one.progress().as_deref(), Some("approved by release-manager: 1 of 2"));
         assert!(!one.allows(&one.binding) && one.answer().is_none());
         // The same user by another way, or under another name, is the same person.
         assert!(matches!(yes(&one, Who::Job(&manager())), Err(DecisionError::Again { .. })));
@@ -645,7 +661,7 @@ mod tests {
         assert!(matches!(yes(&decided, Who::Person(&eve)), Err(DecisionError::Decided { .. })));
         assert!(!decided.allows(&decided.binding));
         assert_eq!(decided.undelivered_since(), Some(now));
-        assert_eq!(Approval { delivered: true, ..decided.clone() }.undelivered_since(), None);
+        assert_eq!(decided.delivered().undelivered_since(), None);
         let why = Void { error: ErrorName::Superseded, why: "superseded".into(), at: late };
         assert_eq!(decided.voided(&why), None, "what was decided stays");
         let void = asked().voided(&why).unwrap();

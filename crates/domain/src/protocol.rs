@@ -271,4 +271,7 @@ pub struct DeploymentStatus {
     pub approval_url: Option<String>,
     /// Until when.
     pub approval_until: Option<Timestamp>,
+    /// Who approved already, while more people have to.
+    #[serde(default)]
+    pub approval_progress: Option<String>,
 }

@@ -7,7 +7,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::{self, Admission, AdmissionError};
-use slipway_domain::approval::link_id;
+use slipway_domain::approval::{Approval, link_id};
 use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
@@ -306,6 +306,7 @@ impl Api {
             events: events.unwrap_or_default(),
             review,
             approval_url,
+            approval_progress: question.as_ref().and_then(Approval::progress),
             approval_until: question.map(|approval| approval.expires_at),
         })
     }

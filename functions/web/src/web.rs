@@ -94,7 +94,11 @@ impl Web {
                     (ErrorName::NotFound, 404),
                 ];
                 let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
-                tracing::error!(error = %failure.name, message = failure.message, "failed");
+                if status >= 500 {
+                    tracing::error!(error = %failure.name, message = failure.message, "failed");
+                } else {
+                    tracing::info!(error = %failure.name, message = failure.message, "refused");
+                }
                 // What went wrong inside is for the log, not for whoever holds a link.
                 let message = if status == 500 {
                     "Something went wrong; the function's log says what."
@@ -317,11 +321,7 @@ fn callback(request: &Request) -> String {
 fn state(approval: &Approval, now: Timestamp) -> Answer {
     let (state, message) = match approval.is_open(now) {
         Ok(()) if approval.decisions.is_empty() => ("open".to_owned(), "nobody has decided yet".to_owned()),
-        Ok(()) => {
-            let by: Vec<&str> = approval.decisions.iter().map(|decision| decision.decider.name()).collect();
-            let message = format!("approved by {}: {} of {}", by.join(" and "), by.len(), approval.policy.required);
-            ("open".to_owned(), message)
-        }
+        Ok(()) => ("open".to_owned(), approval.progress().unwrap_or_default()),
         Err(error @ DecisionError::Decided { verdict, .. }) => (verdict.done().to_owned(), error.to_string()),
         Err(error) => ("closed".to_owned(), error.to_string()),
     };

@@ -897,7 +897,7 @@ pub(crate) async fn answer(world: &World, approval: &Approval) -> Result<(), Fai
     send(world, approval, how).await?;
     let noted = world.update(approvals, approval.id.to_string(), |current| {
         let same = current.filter(|current| current.task_token == approval.task_token && !current.delivered);
-        Ok((same.map(|current| Approval { delivered: true, ..current.clone() }), ()))
+        Ok((same.map(Approval::delivered), ()))
     });
     noted.await
 }
