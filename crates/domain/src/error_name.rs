@@ -48,8 +48,9 @@ macro_rules! error_names {
 error_names! {
     /// The request, or a function's input, is malformed, has unknown fields or is over a limit.
     InvalidRequest => "Correct the request; `slipway --help` shows what each command takes.",
-    /// The ID token is not one that this GitLab instance signed for Slipway, or it has expired.
-    InvalidToken => "Check the job's id_tokens: the audience must be the one that the control plane was deployed with, and the token no older than the job.",
+    /// Who asks is not proven: the ID token is not one that this GitLab instance signed for Slipway, a sign-in is over, or an AWS
+    /// signature is for something else.
+    InvalidToken => "Prove it anew: a job by its id_tokens (the audience must be the one that the control plane was deployed with, and the token no older than the job), a person by signing in again, an AWS principal by another try with its credentials.",
     /// The stage is not configured.
     UnknownStage => "Use a stage that the platform team configured, or ask them to add it.",
     /// The stage's policy does not let this job do this.
