@@ -115,6 +115,37 @@ fn url_path(link: &str) -> String {
 }
 
 #[test]
+fn two_people_approve_where_two_have_to() {
+    in_world(|world| async move {
+        let (job, on) = (job("create-change", "main"), on("critical", &format!("two-{}", unique())));
+        let arn = world.begin(&job, &on, &tiny("two")).await;
+        let link = world.asked(&job, &on).await;
+        let (status, told) = world.decide(&link, "approve", &job.clone().played_by(8, "release-manager")).await;
+        assert!(status == 403 && told["message"].as_str().unwrap().contains("takes no decision of a job"), "{told}");
+        let mut manager = Person::new(world);
+        let page = manager.signs_in(&link, "release-manager").await;
+        assert!(page.body.contains("2 people must approve") && page.body.contains("(required)"), "{}", page.body);
+        let silent = manager.presses(&link, &page, "approve", " ").await;
+        assert!(silent.status == 400 && silent.body.contains("asks for a reason"), "{silent:?}");
+        for _ in 0..2 {
+            assert_eq!(manager.presses(&link, &page, "approve", "tested").await.status, 303);
+        }
+        let page = manager.open(&link).await.body;
+        assert!(page.contains("1 person more must approve") && page.contains("each person decides once"), "{page}");
+        assert!(!page.contains("<form"), "{page}");
+        let waiting = world.status(&job, &on).await.unwrap().deployment.unwrap();
+        assert_eq!(waiting.approval_progress.as_deref(), Some("approved by release-manager: 1 of 2"));
+        let mut eve = Person::new(world);
+        let page = eve.signs_in(&link, "eve").await;
+        assert_eq!(eve.presses(&link, &page, "approve", "so be it").await.status, 303);
+        assert_eq!(world.end(&arn).await.status, "SUCCEEDED");
+        let question = world.question(&link).await;
+        assert_eq!((question["decisions"].as_array().unwrap().len(), &question["delivered"]), (2, &json!(true)));
+        assert_eq!(question["task_token"], "", "it is of no more use");
+    });
+}
+
+#[test]
 fn somebody_who_plays_the_job_approves() {
     in_world(|world| async move {
         let waiting = waiting(world, "job").await;
