@@ -118,8 +118,10 @@ impl Processes {
 
 /// A killed test run runs no destructors, but the system closes its end of the pipe: then all processes end, and `folder` goes.
 fn watch(chromedriver: &Child, folder: &Path) -> Child {
+    // A process that is killed may still write for a moment.
+    let script = r#"cat >/dev/null; kill -s KILL -- "-$1"; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$2" && break; sleep 0.1; done"#;
     let mut watcher = Command::new("sh");
-    watcher.args(["-c", "cat >/dev/null; kill -s KILL -- \"-$1\"; rm -rf \"$2\"", "sh"]);
+    watcher.args(["-c", script, "sh"]);
     watcher.arg(chromedriver.id().to_string()).arg(folder).process_group(0);
     watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
