@@ -1,6 +1,14 @@
 //! Who may decide, and that what is decided is decided once: the three ways, the attacks on each, and what is left behind of them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test may, and its time is now"
+)]
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Decider, Decision, MAX_REASON_CHARS, Standing};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::deployment::{DeploymentRecord, Ending};
-use slipway_domain::review::{Group, Recreation, Review, Risk, Shown};
+use slipway_domain::review::{Group, Recreation, Review, Risk, Shown, visible};
 use slipway_handler::Failure;
 use slipway_web::request::Link;
 
@@ -108,13 +108,14 @@ impl<'a> Page<'a> {
 
     /// How the deployment ended, in a word.
     fn ending(&self) -> &'static str {
-        match self.record.outcome.as_ref().map(|outcome| outcome.ending) {
-            Some(Ending::Succeeded) => "live",
-            Some(Ending::NoChanges) => "nothing to change",
-            Some(Ending::TornDown) => "torn down",
-            Some(Ending::Repaired | Ending::Looked) => "repaired",
-            Some(Ending::Failed) => "failed",
-            None => "",
+        let Some(outcome) = &self.record.outcome else { return "" };
+        match outcome.ending {
+            Ending::Succeeded => "live",
+            Ending::NoChanges => "nothing to change",
+            Ending::TornDown => "torn down",
+            Ending::Repaired | Ending::Looked => "repaired",
+            Ending::Failed if outcome.error == Some(ErrorName::ApprovalRejected) => "nothing was changed",
+            Ending::Failed => "failed",
         }
     }
 
@@ -149,9 +150,22 @@ struct Refusal<'a> {
     back: Option<&'a Link>,
 }
 
+/// A message as a sentence: those of errors begin small and have no end.
+fn sentence(message: &str) -> String {
+    let mut chars = visible(message).chars().collect::<Vec<_>>();
+    if let Some(first) = chars.first_mut() {
+        *first = first.to_ascii_uppercase();
+    }
+    if !chars.last().is_some_and(|last| matches!(last, '.' | '!' | '?')) {
+        chars.push('.');
+    }
+    chars.into_iter().collect()
+}
+
 /// The page that says no, and leads `back` to the approval that it is about.
 pub(crate) fn refusal(title: &str, message: &str, back: Option<&Link>) -> String {
-    Refusal { style: STYLE, title, message, back }.render().unwrap_or_default()
+    let message = sentence(message);
+    Refusal { style: STYLE, title, message: &message, back }.render().unwrap_or_default()
 }
 
 #[cfg(test)]

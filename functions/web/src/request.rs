@@ -247,7 +247,7 @@ fn form(request: &LambdaFunctionUrlRequest, origin: &str) -> Result<Form, BadReq
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -159,18 +159,22 @@ impl Session {
         Person { user_id: self.user_id, user_login: self.user_login.clone(), groups: self.groups.clone() }
     }
 
-    /// What only the page that this session was shown can send back: it is of this session, and of what exactly is decided on.
+    /// What only a page that this person was shown can send back: it is of this person, this approval, and of what exactly is decided
+    /// on. Another sign-in of the same person, in another tab, makes the same.
     #[must_use]
-    pub fn csrf(&self, key: &SessionKey, binding: &Digest) -> Option<String> {
-        let mac = key.mac(CSRF, &[&self.signed(key)?, binding.as_str()]);
-        Some(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    pub fn csrf(&self, key: &SessionKey, binding: &Digest) -> String {
+        URL_SAFE_NO_PAD.encode(self.csrf_mac(key, binding).finalize().into_bytes())
     }
 
     /// Whether `csrf` is that.
     #[must_use]
     pub fn is_csrf(&self, key: &SessionKey, binding: &Digest, csrf: &str) -> bool {
-        let (Ok(given), Some(signed)) = (URL_SAFE_NO_PAD.decode(csrf), self.signed(key)) else { return false };
-        key.mac(CSRF, &[&signed, binding.as_str()]).verify_slice(&given).is_ok()
+        let given = URL_SAFE_NO_PAD.decode(csrf);
+        given.is_ok_and(|given| self.csrf_mac(key, binding).verify_slice(&given).is_ok())
+    }
+
+    fn csrf_mac(&self, key: &SessionKey, binding: &Digest) -> Hmac<Sha256> {
+        key.mac(CSRF, &[self.approval.as_str(), &self.user_id.to_string(), binding.as_str()])
     }
 }
 
@@ -230,8 +234,12 @@ mod tests {
     fn a_csrf_token_is_one_sessions_and_one_change_sets() {
         let key = SessionKey::new([1; 32]);
         let (session, binding) = (session(), Digest::of(b"bound"));
-        let csrf = session.csrf(&key, &binding).unwrap();
+        let csrf = session.csrf(&key, &binding);
         assert!(session.is_csrf(&key, &binding, &csrf));
+        let later = Session { until: session.until + SignedDuration::from_mins(5), ..session.clone() };
+        assert!(later.is_csrf(&key, &binding, &csrf), "who signs in once more keeps the tabs that are open");
+        let elsewhere = Session { approval: Digest::of(b"b"), ..session.clone() };
+        assert!(!elsewhere.is_csrf(&key, &binding, &csrf));
         assert!(!session.is_csrf(&key, &Digest::of(b"else"), &csrf));
         assert!(!Session { user_id: 8, ..session.clone() }.is_csrf(&key, &binding, &csrf));
         assert!(!session.is_csrf(&SessionKey::new([2; 32]), &binding, &csrf));

@@ -180,7 +180,7 @@ impl Web {
 
     async fn viewer(&self, request: &Request, approval: &Approval, now: Timestamp) -> Result<Option<Viewer>, Failure> {
         let Some(session) = self.session(request, &approval.id, now).await? else { return Ok(None) };
-        let csrf = session.csrf(self.session_key().await?, &approval.binding).unwrap_or_default();
+        let csrf = session.csrf(self.session_key().await?, &approval.binding);
         let person = session.person();
         let decides = |verdict| {
             // Whether a reason is wanted is said where it is written.
@@ -293,20 +293,21 @@ impl Web {
             None if request.json => Ok(state(&approval, now)),
             None => Ok(redirect(&format!("/a/{}", link.as_str()))),
             Some(error) => {
-                let status = match &error {
-                    DecisionError::Decided { .. } | DecisionError::Again { .. } => 409,
-                    DecisionError::NoReason(_) | DecisionError::ReasonTooLong => 400,
-                    DecisionError::Expired(_)
-                    | DecisionError::Void(_)
-                    | DecisionError::NotByJob(_)
+                let (status, title) = match &error {
+                    DecisionError::Decided { .. } | DecisionError::Again { .. } => (409, "Decided already"),
+                    DecisionError::NoReason(_) => (400, "A reason is wanted"),
+                    DecisionError::ReasonTooLong => (400, "The reason is too long"),
+                    DecisionError::Expired(_) => (403, "Too late"),
+                    DecisionError::Void(_) => (403, "Nothing to decide any more"),
+                    DecisionError::NotByJob(_)
                     | DecisionError::OtherProject(_)
                     | DecisionError::OtherPipeline { .. }
                     | DecisionError::Unprotected
                     | DecisionError::Own(_)
-                    | DecisionError::NotApprover { .. } => 403,
+                    | DecisionError::NotApprover { .. } => (403, "Not allowed"),
                 };
                 let failure = Failure::from(error);
-                Ok(refuse(status, request.json, failure.name, &failure.message, Some(link)))
+                Ok(refuse_as(title, status, request.json, failure.name, &failure.message, Some(link)))
             }
         }
     }
@@ -329,8 +330,21 @@ fn state(approval: &Approval, now: Timestamp) -> Answer {
 }
 
 fn refuse(status: u16, is_json: bool, name: ErrorName, message: &str, back: Option<&Link>) -> Answer {
+    let title = match status {
+        400 => "That cannot be read",
+        401 => "Not signed in",
+        403 => "Not allowed",
+        404 => "Not found",
+        405 => "Not answered",
+        503 => "Try again in a moment",
+        _ => "Something went wrong",
+    };
+    refuse_as(title, status, is_json, name, message, back)
+}
+
+fn refuse_as(title: &str, status: u16, is_json: bool, name: ErrorName, message: &str, back: Option<&Link>) -> Answer {
     if is_json {
         return json(status, &serde_json::json!({"error": name, "message": message}));
     }
-    html(status, page::refusal(name.as_str(), message, back))
+    html(status, page::refusal(title, message, back))
 }
