@@ -202,7 +202,7 @@ fn a_member_of_an_approving_group_rejects_with_a_reason() {
         browser.see("rejected by eve").await;
         let ended = asked.end(world).await;
         assert_eq!(ended.error, "ApprovalRejected", "{ended:?}");
-        browser.see_in_time("failed").await;
+        browser.see_in_time("nothing was changed").await;
         browser.see("not before the sale").await;
         browser.accessible().await;
         browser.screenshot("rejected").await;
@@ -247,11 +247,11 @@ fn after_the_time_nobody_decides() {
         let browser = signed_in(world, DESK, &asked, "eve").await;
         asked.expire(world).await;
         browser.click(APPROVE).await;
-        browser.see("not decided in time").await;
+        browser.see("Not decided in time").await;
         browser.accessible().await;
         browser.screenshot("too-late").await;
         browser.open(&asked.link).await;
-        browser.see("not decided in time").await;
+        browser.see("Not decided in time").await;
         assert_eq!(browser.count("form").await + browser.count(SIGN_IN).await, 0);
         assert_eq!(asked.decisions(world).await, 0);
         browser.accessible().await;
@@ -268,7 +268,7 @@ fn who_comes_second_is_told_what_was_decided() {
         first.click(APPROVE).await;
         first.see("approved by release-manager").await;
         second.click(REJECT).await;
-        second.see("already approved by release-manager").await;
+        second.see("Already approved by release-manager").await;
         second.accessible().await;
         second.screenshot("already-decided").await;
         second.click("a[href^='/a/']").await;
@@ -291,10 +291,10 @@ fn two_who_press_at_once_have_one_outcome() {
         let (approved, rejected) = ("approved by release-manager", "rejected by eve");
         if ended.status == "SUCCEEDED" {
             one.see(approved).await;
-            other.see("already approved by release-manager").await;
+            other.see("Already approved by release-manager").await;
         } else {
             assert_eq!(ended.error, "ApprovalRejected", "{ended:?}");
-            one.see("already rejected by eve").await;
+            one.see("Already rejected by eve").await;
             other.see(rejected).await;
         }
     });
@@ -391,7 +391,8 @@ fn one_person_signs_in_in_two_tabs() {
             browser.click("button[name=user][value=eve]").await;
             browser.see("Signed in as eve").await;
         }
-        // The last one of them is in the tab that is looked at.
+        // Signed in once more since, the first tab still is as good as the other.
+        browser.go_to(&first).await;
         browser.click(APPROVE).await;
         browser.see("approved by eve").await;
     });

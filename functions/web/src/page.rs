@@ -59,7 +59,7 @@ impl<'a> Page<'a> {
         now: Timestamp,
     ) -> Self {
         let standing = approval.standing(now);
-        let closed = approval.is_open(now).err().map(|why| why.to_string());
+        let closed = approval.is_open(now).err().map(|why| sentence(&why.to_string()));
         let left = approval.expires_at.duration_since(now);
         let left = match left.as_hours() {
             hours if hours >= 48 => format!("{} days", hours / 24),
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_page_without_a_question_has_no_form() {
         let late = page(&asked("news"), "2026-01-05T09:00:00Z");
-        assert!(late.contains("not decided in time") && !late.contains("<form"), "{late}");
+        assert!(late.contains("Not decided in time") && !late.contains("<form"), "{late}");
         let mut decided = asked("news");
         decided.decisions.push(Decision {
             verdict: Verdict::Approve,
