@@ -241,7 +241,7 @@ fn prod_waits_for_the_right_person() {
         other_project.job.project_id = 102;
         other_project.job.job_project_id = 102;
         for (who, says) in [
-            (&own, "may not approve it"),
+            (&own, "may run by itself"),
             (&stranger, "not among the approvers"),
             (&elsewhere, "pipeline_id"),
             (&unprotected, "ref_protected"),

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipway_domain::admission::{Admission, AdmissionError};
-use slipway_domain::approval::{Approval, Decision, DecisionError, Void};
+use slipway_domain::approval::{Approval, Decision, DecisionError, Session, Void};
 use slipway_domain::audit::{Act, Actor, Entry, Head, Row as AuditRow};
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
@@ -101,6 +101,11 @@ impl Key {
 
     fn admission(id: &Digest) -> Self {
         Self { partition: format!("ADMISSION#{id}"), sort: "ADMISSION".into() }
+    }
+
+    /// Somebody's session for an approval, by what is kept of the browser's secret.
+    fn session(approval: &Digest, id: &Digest) -> Self {
+        Self { sort: format!("SESSION#{id}"), ..Self::approval(approval) }
     }
 
     fn approval(id: &Digest) -> Self {
@@ -338,10 +343,22 @@ impl Store {
     /// # Errors
     /// [`AwsError`].
     pub async fn refuse(&self, id: &Digest, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
+        self.refuse_at(&Key::refusal(id), environment, entry).await
+    }
+
+    /// Records that a decision on `approval` was refused: once for each `who`, however often it is sent.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn refuse_decision(&self, approval: &Approval, who: &Digest, entry: &Entry) -> Result<(), AwsError> {
+        let key = Key { sort: format!("REFUSAL#{who}"), ..Key::approval(&approval.id) };
+        self.refuse_at(&key, &approval.deployment.environment, entry).await
+    }
+
+    async fn refuse_at(&self, key: &Key, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
         let attributes =
             |at: &Timestamp| HashMap::from([("ttl".to_owned(), number(at.as_second() + ADMISSION_SECONDS))]);
-        let key = Key::refusal(id);
-        let refused = self.update_recording(&key, environment, attributes, |known: Option<&Timestamp>| match known {
+        let refused = self.update_recording(key, environment, attributes, |known: Option<&Timestamp>| match known {
             None => Ok::<_, Infallible>((Some(entry.at), Some(entry.clone()), ())),
             Some(_) => Ok((None, None, ())),
         });
@@ -638,6 +655,26 @@ impl Store {
     pub async fn void_approval(&self, id: &Digest, void: &Void) -> Result<Option<Approval>, AwsError> {
         let voided = self.update_approval(id, |current| Ok(current.and_then(|approval| approval.voided(void))));
         infallible(voided.await)
+    }
+
+    /// Who signed in for an approval, in the browser of whose secret `id` is the SHA-256.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn session(&self, approval: &Digest, id: &Digest) -> Result<Option<Session>, AwsError> {
+        Ok(self.read(&Key::session(approval, id)).await?.map(|row| row.value))
+    }
+
+    /// Keeps who signed in, until the session ends.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn keep_session(&self, approval: &Digest, id: &Digest, session: &Session) -> Result<(), AwsError> {
+        let attributes = |session: &Session| HashMap::from([("ttl".to_owned(), number(session.until.as_second()))]);
+        let key = Key::session(approval, id);
+        let kept =
+            self.update(&key, attributes, |_: Option<&Session>| Ok::<_, Infallible>((Some(session.clone()), ())));
+        infallible(kept.await)
     }
 
     /// Takes the decision that `rule` makes of the approval, and records it: one write. The row as it is then; nothing where

@@ -55,6 +55,8 @@ pub struct JobClaims {
     pub sha: String,
     /// `jti`: this token, and no other.
     pub jti: String,
+    /// `iat`: since when there is this token, which GitLab makes when the job begins.
+    pub issued_at: Timestamp,
     /// `exp`: until when the token is valid (the job's timeout).
     pub expires_at: Timestamp,
 }

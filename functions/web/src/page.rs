@@ -29,6 +29,8 @@ pub(crate) struct Viewer {
     /// Why this one may not approve, or reject.
     pub(crate) may_not_approve: Option<String>,
     pub(crate) may_not_reject: Option<String>,
+    /// Whether this one decided already.
+    pub(crate) has_decided: bool,
 }
 
 /// What the page shows.
@@ -87,6 +89,11 @@ impl<'a> Page<'a> {
     pub(crate) fn for_viewer(mut self, link: &'a Link, viewer: Option<Viewer>, sign_in: bool) -> Self {
         (self.link, self.viewer, self.sign_in) = (Some(link), viewer, sign_in);
         self
+    }
+
+    /// Whether people answered: otherwise the page says why nobody can any more.
+    fn is_decided(&self) -> bool {
+        matches!(self.standing, Standing::Approved | Standing::Rejected(_))
     }
 
     /// How many people more have to approve.
@@ -183,7 +190,7 @@ mod tests {
                 "environment": {"project": 42, "application": application, "stage": "prod", "environment": "prod"},
                 "id": "01a20632-4446-7cc2-a162-1ba210a234b5", "fence": 1
             },
-            "task_token": "never shown",
+            "task_token": "never shown", "tried": 0,
             "binding": "1".repeat(64),
             "policy": {"required": 1, "approvers": ["release-manager", "group/leads"], "expires_in": "3d"},
             "requester": {
@@ -214,8 +221,13 @@ mod tests {
 
     fn page(approval: &Approval, now: &str) -> String {
         let link = Link::new(&"f".repeat(64)).unwrap();
-        let viewer =
-            Viewer { login: "eve".into(), csrf: "csrf-of-eve".into(), may_not_approve: None, may_not_reject: None };
+        let viewer = Viewer {
+            login: "eve".into(),
+            csrf: "csrf-of-eve".into(),
+            may_not_approve: None,
+            may_not_reject: None,
+            has_decided: false,
+        };
         let record = record(approval);
         let page = Page::new(approval, &record, rich(), &[], now.parse().unwrap());
         page.for_viewer(&link, Some(viewer), true).html().unwrap()

@@ -667,6 +667,7 @@ impl Step {
             id: id.clone(),
             deployment: DeploymentRef { environment: deployment.environment.clone(), id: deployment.id.clone(), fence },
             task_token: token,
+            tried: 0,
             binding,
             policy,
             requester,
