@@ -385,6 +385,23 @@ impl World {
         all
     }
 
+    /// What the function `name` has logged since `since`, whoever called it: the embedded AWS keeps that in the function's log group, and
+    /// repeats in its own log only what callers of `Invoke` caused.
+    pub async fn log(&self, name: &str, since: jiff::Timestamp) -> String {
+        const MOST: usize = 10_000;
+        let scope = format!("{TOOLING}/20260101/{}/logs/aws4_request", slipway_local::REGION);
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
+        let asked = json!({"logGroupName": format!("/slipway/slipway/{name}"), "startTime": since.as_millisecond(), "limit": MOST});
+        let request = reqwest::Client::new().post(self.control_plane.emulator.endpoint());
+        let request = request.header("x-amz-target", "Logs_20140328.FilterLogEvents");
+        let request = request.header("authorization", authorization);
+        let request = request.header("content-type", "application/x-amz-json-1.1").body(asked.to_string());
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        let events = answer["events"].as_array().unwrap();
+        assert!(events.len() < MOST, "{name} logged more than can be read");
+        events.iter().map(|event| format!("{}\n", event["message"].as_str().unwrap())).collect()
+    }
+
     /// What is recorded of an environment.
     pub async fn audit(&self, job: &NewsJob, on: &On) -> (Vec<Row>, Head) {
         let ask = Ask::Audit(AuditRequest { on: on.clone(), after: 0 });
@@ -490,6 +507,36 @@ impl World {
         detail.physical_resource_id.unwrap()
     }
 
+    /// Sets a variable of the function behind one of template.yaml's resources. Its processes end: the next call begins a new one.
+    pub async fn set_variable(&self, logical_id: &str, name: &str, value: &str) {
+        let function = self.physical_id(logical_id).await;
+        let known = self.lambda.get_function_configuration().function_name(&function).send().await.unwrap();
+        let mut variables = known.environment.and_then(|environment| environment.variables).unwrap_or_default();
+        variables.insert(name.to_owned(), value.to_owned());
+        let environment = aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
+        let update = self.lambda.update_function_configuration().function_name(function).environment(environment);
+        update.send().await.unwrap();
+    }
+
+    /// Ends a function's processes, and with them what they remember.
+    pub async fn renew(&self, logical_id: &str) {
+        self.set_variable(logical_id, "SLIPWAY_RENEWED", &unique().to_string()).await;
+    }
+
+    /// Lets a function read GitLab's keys, as they are now, from the parameter that template.yaml makes of `GitLabKeys`.
+    pub async fn keep_keys(&self, logical_id: &str) {
+        const NAME: &str = "/slipway/slipway/gitlab-keys";
+        let ssm = aws_sdk_ssm::Client::new(&self.control_plane.emulator.sdk_config(TOOLING));
+        let put = ssm.put_parameter().name(NAME).r#type(aws_sdk_ssm::types::ParameterType::String).overwrite(true);
+        put.value(self.control_plane.gitlab.key_set()).send().await.unwrap();
+        self.set_variable(logical_id, "SLIPWAY_GITLAB_KEYS", NAME).await;
+    }
+
+    /// Lets it ask GitLab again, as where there is no such parameter.
+    pub async fn forget_keys(&self, logical_id: &str) {
+        self.set_variable(logical_id, "SLIPWAY_GITLAB_KEYS", "").await;
+    }
+
     /// An IAM client in `account`, with all rights.
     #[must_use]
     pub fn iam(&self, account: &str) -> aws_sdk_iam::Client {
@@ -553,6 +600,17 @@ impl World {
         let request =
             if path.contains("#until") { request.expression_attribute_names("#until", "until") } else { request };
         let request = request.expression_attribute_values(":past", AttributeValue::S(past.into()));
+        request.expression_attribute_values(":second", AttributeValue::N("1".into())).send().await.unwrap();
+    }
+
+    /// Lets the time pass that whoever gave the answer to the approval behind a link has to hand it on; somebody must have given one.
+    pub async fn answer_overdue(&self, link: &str) {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let id = Digest::of(link.rsplit('/').next().unwrap_or_default().as_bytes());
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
+        let request = request.key("sk", AttributeValue::S("APPROVAL".into())).update_expression("SET due_at = :second");
+        let request = request.condition_expression("attribute_exists(due_at)");
         request.expression_attribute_values(":second", AttributeValue::N("1".into())).send().await.unwrap();
     }
 

@@ -495,24 +495,14 @@ fn a_thousand_decisions_at_once_are_one() {
         let of_people = rows.iter().filter(|row| row.text.contains(r#""by":{"decider""#)).count();
         assert_eq!(of_people, 1, "{rows:?}");
         // Nobody handed it on: sweep does, a little later.
-        let swept = sweep_later(world, &waiting.link).await;
+        world.answer_overdue(&waiting.link).await;
+        let swept = world.sweep().await;
         assert_eq!(swept["answers"], 1, "{swept}");
         let ended = world.end(&waiting.arn).await;
         let approved = decisions[0]["verdict"] == "approve";
         assert_eq!(ended.status == "SUCCEEDED", approved, "{ended:?}");
         assert!(approved || ended.error == "ApprovalRejected", "{ended:?}");
     });
-}
-
-/// Lets the time pass after which an answer is nobody's who gave it, and then the cleanup run.
-async fn sweep_later(world: &World, link: &str) -> Value {
-    let id = Digest::of(link.rsplit('/').next().unwrap().as_bytes());
-    let request = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
-    let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
-    let request = request.key("sk", AttributeValue::S("APPROVAL".into())).update_expression("SET due_at = :second");
-    let request = request.condition_expression("attribute_exists(due_at)");
-    request.expression_attribute_values(":second", AttributeValue::N("1".into())).send().await.unwrap();
-    world.sweep().await
 }
 
 #[test]
@@ -683,6 +673,10 @@ fn a_question_without_an_answer_has_an_end() {
     });
 }
 
+/// The functions, as their log groups are named.
+const FUNCTIONS: [&str; 10] =
+    ["api", "begin", "package", "change-set", "wait-for-stack", "approval", "web", "teardown", "settle", "sweep"];
+
 /// Every row of the table, as text, by its partition key.
 async fn table(world: &World) -> Vec<(String, String)> {
     let mut rows = Vec::new();
@@ -733,6 +727,7 @@ async fn histories(world: &World) -> Vec<(String, String)> {
 #[test]
 fn no_secret_stays_anywhere() {
     in_world(|world| async move {
+        let began = jiff::Timestamp::now();
         // A stack of before, with a value that CloudFormation shows to nobody.
         let (dana, on) = (job("create-change-prod", "main"), on("prod", &format!("canary-{}", unique())));
         let value = format!("noecho-{}", unique());
@@ -790,14 +785,22 @@ fn no_secret_stays_anywhere() {
         ];
         secrets.extend(sign_in.into_values().map(|cookie| ("a sign-in", cookie)));
         secrets.extend(session.into_values().map(|cookie| ("a session", cookie)));
-        let logs = vec![("log".to_owned(), std::fs::read_to_string(world.control_plane.emulator.log_path()).unwrap())];
+        let mut logs =
+            vec![("log".to_owned(), std::fs::read_to_string(world.control_plane.emulator.log_path()).unwrap())];
+        for function in FUNCTIONS {
+            logs.push((format!("the log of {function}"), world.log(function, began).await));
+        }
         let (rows, objects, histories) = (table(world).await, objects(world).await, histories(world).await);
         // Each place is really read.
         let environment = on.environment.to_string();
         assert!(rows.iter().any(|(_, text)| text.contains(&environment)));
         assert!(objects.iter().any(|(key, text)| key.starts_with("releases/") && text.contains("NoEcho")));
         assert!(histories.iter().any(|(_, text)| text.contains(&environment)));
-        assert!(logs[0].1.contains("request_id") || logs[0].1.contains("web"), "a log that says nothing");
+        // Of all functions, two had nothing to do.
+        let silent = logs.iter().filter(|(_, text)| !text.contains("RequestId")).map(|(place, _)| place.as_str());
+        let silent: Vec<&str> =
+            silent.filter(|place| !["the log of teardown", "the log of sweep"].contains(place)).collect();
+        assert_eq!(silent, ["log"], "the log of a function that says nothing");
         for (what, secret) in &secrets {
             assert!(secret.len() > 8, "{what}");
             for (place, text) in rows.iter().chain(&objects).chain(&histories).chain(&logs) {
@@ -808,4 +811,40 @@ fn no_secret_stays_anywhere() {
             }
         }
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_aws_cannot_reach_gitlab_its_keys_are_in_a_parameter() {
+    // One of its own: nobody else asks its GitLab for keys.
+    let mut world = World::start(Some(0.05)).await;
+    for function in ["ApiFunction", "WebFunction"] {
+        world.keep_keys(function).await;
+    }
+    let kept = waiting(&world, "kept").await;
+    let (status, told) = world.decide(&kept.link, "approve", &kept.played_by(8, "release-manager")).await;
+    assert_eq!((status, told["state"].as_str()), (200, Some("approved")), "{told}");
+    assert_eq!(world.end(&kept.arn).await.status, "SUCCEEDED");
+    assert_eq!(world.control_plane.gitlab.hits(), 0, "api and web verified what they were sent, and asked nobody");
+
+    // A key that only GitLab has is believed by neither.
+    let other = waiting(&world, "other").await;
+    world.control_plane.gitlab.rotate().unwrap();
+    let manager = other.played_by(8, "release-manager");
+    assert_eq!(world.status(&other.job, &other.on).await.unwrap_err().name, "InvalidToken");
+    let (status, told) = world.decide(&other.link, "approve", &manager).await;
+    assert_eq!((status, told["error"].as_str()), (401, Some("InvalidToken")), "{told}");
+    assert!(other.decisions(&world).await.is_empty());
+
+    // Once the parameter has it, too, both believe it.
+    for function in ["ApiFunction", "WebFunction"] {
+        world.keep_keys(function).await;
+    }
+    world.status(&other.job, &other.on).await.unwrap();
+    assert_eq!(world.decide(&other.link, "reject", &manager).await.0, 200);
+    assert_eq!(world.end(&other.arn).await.error, "ApprovalRejected");
+    assert_eq!(world.control_plane.gitlab.hits(), 0);
+    // Where there is no parameter, they ask.
+    world.forget_keys("ApiFunction").await;
+    world.status(&other.job, &other.on).await.unwrap();
+    assert_eq!(world.control_plane.gitlab.hits(), 1);
 }

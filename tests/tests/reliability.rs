@@ -460,7 +460,7 @@ async fn stages(world: &World) {
     let mut stages: Value = serde_json::from_str(&control_plane::stages()).unwrap();
     stages["dev"]["max_environments"] = Value::Null;
     stages["gate"] = json!({
-        "account": DEV, "ephemeral": true, "approval": {"required": 1, "approvers": ["release-manager"], "expires_in": "3d"}
+        "account": DEV, "ephemeral": true, "approval": {"required": 1, "approvers": ["release-manager"], "by_job": true, "expires_in": "3d"}
     });
     let config = world.control_plane.emulator.sdk_config(slipway_local::TOOLING);
     let put = aws_sdk_ssm::Client::new(&config).put_parameter().name(world.control_plane.output("StagesParameterName"));
