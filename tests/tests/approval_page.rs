@@ -18,7 +18,7 @@ const PHONE: Looks = Looks { width: 360, ..DESK };
 const DARK: Looks = Looks { dark: true, ..DESK };
 const NO_SCRIPTS: Looks = Looks { javascript: false, ..DESK };
 
-const SIGN_IN: &str = "a[href$='/sign-in']";
+const SIGN_IN: &str = "a[href*='/sign-in']";
 const APPROVE: &str = "button[name=decision][value=approve]";
 const REJECT: &str = "button[name=decision][value=reject]";
 
@@ -260,6 +260,31 @@ fn after_the_time_nobody_decides() {
 }
 
 #[test]
+fn who_opens_a_question_that_nobody_asks_any_more_is_told_why() {
+    in_world(|world| async move {
+        let asked = Asked::new(world, "superseded").await;
+        let browser = signed_in(world, DESK, &asked, "eve").await;
+        let newer = Asked::on(world, job("create-change", "main"), asked.on.environment.as_str(), &tiny("newer")).await;
+        assert_eq!(asked.end(world).await.error, "Superseded");
+        browser.click(APPROVE).await;
+        browser.see("Nothing to decide any more").await;
+        browser.see("superseded by the deploy of pipeline").await;
+        browser.open(&asked.link).await;
+        browser.see("superseded by the deploy of pipeline").await;
+        browser.see_in_time("Ended").await;
+        assert_eq!(browser.count("form").await + browser.count(SIGN_IN).await, 0);
+        browser.accessible().await;
+        browser.screenshot("superseded").await;
+        // One that was stopped says by what.
+        world.machines.stop_execution().execution_arn(&newer.execution).send().await.unwrap();
+        world.settled(&newer.job, &newer.on).await;
+        browser.open(&newer.link).await;
+        browser.see_in_time("the execution was stopped by a person").await;
+        browser.screenshot("stopped").await;
+    });
+}
+
+#[test]
 fn who_comes_second_is_told_what_was_decided() {
     in_world(|world| async move {
         let asked = Asked::new(world, "second").await;
@@ -315,6 +340,10 @@ fn a_keyboard_is_enough() {
         browser.see("Signed in as release-manager").await;
         browser.tab_to("reason").await;
         browser.press("typed").await;
+        // Who ends a sentence decides nothing.
+        browser.press(ENTER).await;
+        browser.press("and more").await;
+        assert_eq!(asked.decisions(world).await, 0);
         browser.tab_to("approve").await;
         browser.screenshot("keyboard-button").await;
         browser.press(ENTER).await;

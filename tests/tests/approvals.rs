@@ -155,6 +155,33 @@ fn two_people_approve_where_two_have_to() {
 }
 
 #[test]
+fn one_of_two_is_too_few_when_the_time_is_over() {
+    in_world(|world| async move {
+        let (job, on) = (job("create-change", "main"), on("critical", &format!("few-{}", unique())));
+        let arn = world.begin(&job, &on, &tiny("few")).await;
+        let link = world.asked(&job, &on).await;
+        let mut manager = Person::new(world);
+        let page = manager.signs_in(&link, "release-manager").await;
+        assert_eq!(manager.presses(&link, &page, "approve", "tested").await.status, 303);
+        let id = Digest::of(link.rsplit('/').next().unwrap().as_bytes());
+        let request = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
+        let request = request.key("sk", AttributeValue::S("APPROVAL".into()));
+        let request =
+            request.update_expression("SET #row.expires_at = :past").expression_attribute_names("#row", "row");
+        let past = AttributeValue::S("2026-01-05T09:00:00Z".into());
+        request.expression_attribute_values(":past", past).send().await.unwrap();
+        let page = manager.open(&link).await.body;
+        assert!(
+            page.contains("Not decided in time") && page.contains("approved</strong> by release-manager"),
+            "{page}"
+        );
+        assert!(!page.contains("<form"), "{page}");
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+    });
+}
+
+#[test]
 fn somebody_who_plays_the_job_approves() {
     in_world(|world| async move {
         let waiting = waiting(world, "job").await;
@@ -402,7 +429,7 @@ fn a_jobs_token_is_the_right_jobs() {
         // They tried, and that is on record: each once.
         let (rows, _) = waiting.audit(world).await;
         let refused = rows.iter().filter(|row| row.text.contains(r#"{"refused":{"asked":"approve""#)).count();
-        assert_eq!(refused, 9, "{rows:?}");
+        assert_eq!(refused, 8, "{rows:?}");
         // What is no token of this GitLab's for us.
         let now = jiff::Timestamp::now();
         let claims = gitlab.claims(&right.job, now).unwrap();

@@ -27,6 +27,8 @@ use crate::error::{AwsError, Kind, sort};
 const DUE_INDEX: &str = "due";
 /// Over how many partitions the index is spread.
 const DUE_SHARDS: u8 = 4;
+/// The partition of the index with the answers that Step Functions may not have.
+const DUE_ANSWERS: &str = "DUE#ANSWERS";
 /// How often a row is read and written again when others write it at the same time.
 const TRIES: usize = 20;
 /// For how long an admission is kept: as long as Step Functions refuses its execution's name.
@@ -424,7 +426,8 @@ impl Store {
     ) -> Result<Environment, StoreError<E>> {
         fn due(environment: &Environment) -> Attributes {
             let Some(at) = environment.due_at() else { return HashMap::new() };
-            due_attributes(&environment.key.stack_name().as_str().bytes(), at.as_second())
+            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
+            due_attributes(format!("DUE#{shard}"), at.as_second())
         }
         self.update(&Key::environment(key), due, |environment| {
             let next = rule(environment)?;
@@ -440,7 +443,9 @@ impl Store {
     pub async fn due(&self, now: Timestamp, limit: i32) -> Result<Vec<Due>, AwsError> {
         const CALL: &str = "dynamodb:Query";
         let mut found = Vec::new();
-        for shard in 0..DUE_SHARDS {
+        // Answers are in a partition of their own: whatever cannot be torn down does not keep them waiting.
+        let shards = (0..DUE_SHARDS).map(|shard| format!("DUE#{shard}"));
+        for shard in std::iter::once(DUE_ANSWERS.to_owned()).chain(shards) {
             let answer = self
                 .client
                 .query()
@@ -448,15 +453,14 @@ impl Store {
                 .index_name(DUE_INDEX)
                 .select(Select::AllAttributes)
                 .key_condition_expression("due_shard = :shard AND due_at <= :now")
-                .expression_attribute_values(":shard", text(format!("DUE#{shard}")))
+                .expression_attribute_values(":shard", text(&shard))
                 .expression_attribute_values(":now", number(now.as_second()))
                 .limit(limit)
                 .send()
                 .await
                 .map_err(|error| sort(CALL, &error))?;
             for item in answer.items.unwrap_or_default() {
-                let is_approval = item.get("sk").and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == "APPROVAL");
-                found.push(if is_approval {
+                found.push(if shard == DUE_ANSWERS {
                     Due::Answer(Box::new(row::<Approval>(CALL, item)?.value))
                 } else {
                     Due::Environment(Box::new(row::<Environment>(CALL, item)?.value))
@@ -515,7 +519,7 @@ impl Store {
     }
 
     /// What is recorded of an environment: the rows after number `after`, at most `limit`, and the head of their chain, which is
-    /// read first: what is written meanwhile is not shown yet.
+    /// read first: what is written meanwhile may be shown, and is not in the head.
     ///
     /// # Errors
     /// [`AwsError`].
@@ -724,12 +728,11 @@ fn admission_attributes(admission: &Admission) -> Attributes {
 /// An answer that Step Functions may not have is due a little after it was given: whoever gave it hands it on at once.
 fn approval_attributes(approval: &Approval) -> Attributes {
     let Some(since) = approval.undelivered_since() else { return HashMap::new() };
-    due_attributes(&approval.id.as_str().bytes(), since.as_second() + DELIVERY_SECONDS)
+    due_attributes(DUE_ANSWERS.to_owned(), since.as_second() + DELIVERY_SECONDS)
 }
 
-fn due_attributes(name: &(impl Iterator<Item = u8> + Clone), at: i64) -> Attributes {
-    let shard = name.clone().fold(0, u8::wrapping_add) % DUE_SHARDS;
-    HashMap::from([("due_shard".to_owned(), text(format!("DUE#{shard}"))), ("due_at".to_owned(), number(at))])
+fn due_attributes(partition: String, at: i64) -> Attributes {
+    HashMap::from([("due_shard".to_owned(), text(partition)), ("due_at".to_owned(), number(at))])
 }
 
 /// Waits a little, each time longer, and never as long as somebody else who waits.

@@ -188,21 +188,23 @@ impl Entry {
         why: &DecisionError,
         at: Timestamp,
     ) -> Option<(Digest, Self)> {
-        let by = match who {
+        let (one, by) = match who {
             Who::Person(Person { user_id, user_login, .. }) => {
-                Actor::Decider(Decider::Person { user_id: *user_id, user_login: user_login.clone() })
+                let decider = Decider::Person { user_id: *user_id, user_login: user_login.clone() };
+                (user_id.to_string(), Actor::Decider(decider))
             }
-            Who::Job(claims) => Actor::Job(admission::requester(claims)),
+            Who::Job(claims) => (claims.user_id.to_string(), Actor::Job(admission::requester(claims))),
             Who::Caller(caller) => {
                 let principal = Principal::of(caller).ok()?;
-                Actor::Decider(Decider::Principal { principal, arn: caller.arn.clone() })
+                let one = principal.to_string();
+                (one, Actor::Decider(Decider::Principal { principal, arn: caller.arn.clone() }))
             }
         };
         let asked = match verdict {
             Verdict::Approve => "approve",
             Verdict::Reject => "reject",
         };
-        let id = Digest::of_parts(&["refused", asked, by.name(), &why.to_string()]);
+        let id = Digest::of_parts(&["refused", asked, &one, &why.to_string()]);
         let act = Act::Refused { asked: asked.to_owned(), why: why.to_string() };
         Some((id, Self { act, by, reason: None, deployment: Some(approval.deployment.id.clone()), at }))
     }

@@ -22,7 +22,7 @@ pub struct JobClaims {
     pub job_project_id: Option<ProjectId>,
     /// `user_id`: who started the job.
     pub user_id: u64,
-    /// `user_login`: may be renamed, so for people to read only.
+    /// `user_login`: may be given up and taken by another; a stage can name its approvers by number instead.
     pub user_login: String,
     /// `user_email`.
     pub user_email: Option<String>,
