@@ -18,7 +18,7 @@ const PHONE: Looks = Looks { width: 360, ..DESK };
 const DARK: Looks = Looks { dark: true, ..DESK };
 const NO_SCRIPTS: Looks = Looks { javascript: false, ..DESK };
 
-const SIGN_IN: &str = "a[href$='/sign-in']";
+const SIGN_IN: &str = "a[href*='/sign-in']";
 const APPROVE: &str = "button[name=decision][value=approve]";
 const REJECT: &str = "button[name=decision][value=reject]";
 
@@ -202,7 +202,7 @@ fn a_member_of_an_approving_group_rejects_with_a_reason() {
         browser.see("rejected by eve").await;
         let ended = asked.end(world).await;
         assert_eq!(ended.error, "ApprovalRejected", "{ended:?}");
-        browser.see_in_time("failed").await;
+        browser.see_in_time("nothing was changed").await;
         browser.see("not before the sale").await;
         browser.accessible().await;
         browser.screenshot("rejected").await;
@@ -247,15 +247,40 @@ fn after_the_time_nobody_decides() {
         let browser = signed_in(world, DESK, &asked, "eve").await;
         asked.expire(world).await;
         browser.click(APPROVE).await;
-        browser.see("not decided in time").await;
+        browser.see("Not decided in time").await;
         browser.accessible().await;
         browser.screenshot("too-late").await;
         browser.open(&asked.link).await;
-        browser.see("not decided in time").await;
+        browser.see("Not decided in time").await;
         assert_eq!(browser.count("form").await + browser.count(SIGN_IN).await, 0);
         assert_eq!(asked.decisions(world).await, 0);
         browser.accessible().await;
         browser.screenshot("expired").await;
+    });
+}
+
+#[test]
+fn who_opens_a_question_that_nobody_asks_any_more_is_told_why() {
+    in_world(|world| async move {
+        let asked = Asked::new(world, "superseded").await;
+        let browser = signed_in(world, DESK, &asked, "eve").await;
+        let newer = Asked::on(world, job("create-change", "main"), asked.on.environment.as_str(), &tiny("newer")).await;
+        assert_eq!(asked.end(world).await.error, "Superseded");
+        browser.click(APPROVE).await;
+        browser.see("Nothing to decide any more").await;
+        browser.see("superseded by the deploy of pipeline").await;
+        browser.open(&asked.link).await;
+        browser.see("superseded by the deploy of pipeline").await;
+        browser.see_in_time("Ended").await;
+        assert_eq!(browser.count("form").await + browser.count(SIGN_IN).await, 0);
+        browser.accessible().await;
+        browser.screenshot("superseded").await;
+        // One that was stopped says by what.
+        world.machines.stop_execution().execution_arn(&newer.execution).send().await.unwrap();
+        world.settled(&newer.job, &newer.on).await;
+        browser.open(&newer.link).await;
+        browser.see_in_time("the execution was stopped by a person").await;
+        browser.screenshot("stopped").await;
     });
 }
 
@@ -268,7 +293,7 @@ fn who_comes_second_is_told_what_was_decided() {
         first.click(APPROVE).await;
         first.see("approved by release-manager").await;
         second.click(REJECT).await;
-        second.see("already approved by release-manager").await;
+        second.see("Already approved by release-manager").await;
         second.accessible().await;
         second.screenshot("already-decided").await;
         second.click("a[href^='/a/']").await;
@@ -291,10 +316,10 @@ fn two_who_press_at_once_have_one_outcome() {
         let (approved, rejected) = ("approved by release-manager", "rejected by eve");
         if ended.status == "SUCCEEDED" {
             one.see(approved).await;
-            other.see("already approved by release-manager").await;
+            other.see("Already approved by release-manager").await;
         } else {
             assert_eq!(ended.error, "ApprovalRejected", "{ended:?}");
-            one.see("already rejected by eve").await;
+            one.see("Already rejected by eve").await;
             other.see(rejected).await;
         }
     });
@@ -315,6 +340,10 @@ fn a_keyboard_is_enough() {
         browser.see("Signed in as release-manager").await;
         browser.tab_to("reason").await;
         browser.press("typed").await;
+        // Who ends a sentence decides nothing.
+        browser.press(ENTER).await;
+        browser.press("and more").await;
+        assert_eq!(asked.decisions(world).await, 0);
         browser.tab_to("approve").await;
         browser.screenshot("keyboard-button").await;
         browser.press(ENTER).await;
@@ -391,7 +420,8 @@ fn one_person_signs_in_in_two_tabs() {
             browser.click("button[name=user][value=eve]").await;
             browser.see("Signed in as eve").await;
         }
-        // The last one of them is in the tab that is looked at.
+        // Signed in once more since, the first tab still is as good as the other.
+        browser.go_to(&first).await;
         browser.click(APPROVE).await;
         browser.see("approved by eve").await;
     });

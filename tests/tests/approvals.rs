@@ -1,8 +1,14 @@
 //! Who may decide, and that what is decided is decided once: the three ways, the attacks on each, and what is left behind of them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
-#![allow(clippy::indexing_slicing, clippy::string_slice, reason = "a test may")]
-#![allow(clippy::disallowed_methods, reason = "it is now that tokens and signatures are made")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test may, and its time is now"
+)]
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -79,8 +85,9 @@ async fn role(world: &World, name: &str, session: &str) -> aws_credential_types:
 
 fn signed(world: &World, credentials: &aws_credential_types::Credentials, link: &str, verdict: Verdict) -> String {
     let id = Digest::of(link.rsplit('/').next().unwrap().as_bytes());
+    let url = reqwest::Url::parse(link).unwrap();
     let endpoint = StsEndpoint::parse(world.control_plane.emulator.endpoint()).unwrap();
-    let binding = caller_binding(&id, verdict);
+    let binding = caller_binding(&id, url.host_str().unwrap(), verdict, None);
     let region = Region::new(REGION).unwrap();
     presign(credentials, &endpoint, &region, binding.as_str(), jiff::Timestamp::now()).unwrap()
 }
@@ -114,6 +121,64 @@ fn somebody_who_signed_in_approves() {
 
 fn url_path(link: &str) -> String {
     reqwest::Url::parse(link).unwrap().path().to_owned()
+}
+
+#[test]
+fn two_people_approve_where_two_have_to() {
+    in_world(|world| async move {
+        let (job, on) = (job("create-change", "main"), on("critical", &format!("two-{}", unique())));
+        let arn = world.begin(&job, &on, &tiny("two")).await;
+        let link = world.asked(&job, &on).await;
+        let (status, told) = world.decide(&link, "approve", &job.clone().played_by(8, "release-manager")).await;
+        assert!(status == 403 && told["message"].as_str().unwrap().contains("takes no decision of a job"), "{told}");
+        let mut manager = Person::new(world);
+        let page = manager.signs_in(&link, "release-manager").await;
+        assert!(page.body.contains("2 people must approve") && page.body.contains("(required)"), "{}", page.body);
+        let silent = manager.presses(&link, &page, "approve", " ").await;
+        assert!(silent.status == 400 && silent.body.contains("asks for a reason"), "{silent:?}");
+        for _ in 0..2 {
+            assert_eq!(manager.presses(&link, &page, "approve", "tested").await.status, 303);
+        }
+        let page = manager.open(&link).await.body;
+        assert!(page.contains("1 person more must approve") && page.contains("each person decides once"), "{page}");
+        assert!(!page.contains("<form"), "{page}");
+        let waiting = world.status(&job, &on).await.unwrap().deployment.unwrap();
+        assert_eq!(waiting.approval_progress.as_deref(), Some("approved by release-manager: 1 of 2"));
+        let mut eve = Person::new(world);
+        let page = eve.signs_in(&link, "eve").await;
+        assert_eq!(eve.presses(&link, &page, "approve", "so be it").await.status, 303);
+        assert_eq!(world.end(&arn).await.status, "SUCCEEDED");
+        let question = world.question(&link).await;
+        assert_eq!((question["decisions"].as_array().unwrap().len(), &question["delivered"]), (2, &json!(true)));
+        assert_eq!(question["task_token"], "", "it is of no more use");
+    });
+}
+
+#[test]
+fn one_of_two_is_too_few_when_the_time_is_over() {
+    in_world(|world| async move {
+        let (job, on) = (job("create-change", "main"), on("critical", &format!("few-{}", unique())));
+        let arn = world.begin(&job, &on, &tiny("few")).await;
+        let link = world.asked(&job, &on).await;
+        let mut manager = Person::new(world);
+        let page = manager.signs_in(&link, "release-manager").await;
+        assert_eq!(manager.presses(&link, &page, "approve", "tested").await.status, 303);
+        let id = Digest::of(link.rsplit('/').next().unwrap().as_bytes());
+        let request = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
+        let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
+        let request = request.key("sk", AttributeValue::S("APPROVAL".into()));
+        let request =
+            request.update_expression("SET #row.expires_at = :past").expression_attribute_names("#row", "row");
+        let past = AttributeValue::S("2026-01-05T09:00:00Z".into());
+        request.expression_attribute_values(":past", past).send().await.unwrap();
+        let page = manager.open(&link).await.body;
+        assert!(
+            page.contains("Not decided in time") && page.contains("approved</strong> by release-manager"),
+            "{page}"
+        );
+        assert!(!page.contains("<form"), "{page}");
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+    });
 }
 
 #[test]
@@ -166,10 +231,16 @@ fn an_aws_signature_is_good_for_one_verdict_on_one_approval() {
         let release = role(world, "release", "erin").await;
         let yes = signed(world, &release, &one.link, Verdict::Approve);
         // One that was made for another verdict, or another approval, is not the signature of what is asked.
-        for (link, decision) in [(&one.link, "reject"), (&other.link, "approve")] {
-            let (status, told) = sends(world, link, decision, ("aws_identity", &yes)).await;
+        let elsewhere = signed(world, &release, &one.link.replace("https://", "https://evil."), Verdict::Approve);
+        for (link, decision, signed) in
+            [(&one.link, "reject", &yes), (&other.link, "approve", &yes), (&one.link, "approve", &elsewhere)]
+        {
+            let (status, told) = sends(world, link, decision, ("aws_identity", signed)).await;
             assert_eq!((status, told["error"].as_str()), (401, Some("InvalidToken")), "{told}");
         }
+        // Nor for another reason than was signed.
+        let form = [("decision", "approve"), ("aws_identity", yes.as_str()), ("reason", "put into her mouth")];
+        assert_eq!(world.web("POST", &one.link, &form, "application/json").await.0, 401);
         let somebody = role(world, "somebody", "erin").await;
         let not_listed = signed(world, &somebody, &one.link, Verdict::Approve);
         let (status, told) = sends(world, &one.link, "approve", ("aws_identity", &not_listed)).await;
@@ -349,7 +420,16 @@ fn a_jobs_token_is_the_right_jobs() {
         let mut own = waiting.played_by(7, "dana");
         own.job.groups_direct = vec!["group/leads".into()];
         let (status, told) = world.decide(&waiting.link, "approve", &own).await;
-        assert!(status == 403 && told["message"].as_str().unwrap().contains("may not approve"), "{told}");
+        assert!(status == 403 && told["message"].as_str().unwrap().contains("may run by itself"), "{told}");
+        // A job of the approver's that began before there was a question: she started the pipeline, and played nothing.
+        let before = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10);
+        let early = gitlab.token_at(&right.job, before).unwrap();
+        let (status, told) = sends(world, &waiting.link, "approve", ("id_token", &early)).await;
+        assert!(status == 403 && told["message"].as_str().unwrap().contains("iat"), "{told}");
+        // They tried, and that is on record: each once.
+        let (rows, _) = waiting.audit(world).await;
+        let refused = rows.iter().filter(|row| row.text.contains(r#"{"refused":{"asked":"approve""#)).count();
+        assert_eq!(refused, 8, "{rows:?}");
         // What is no token of this GitLab's for us.
         let now = jiff::Timestamp::now();
         let claims = gitlab.claims(&right.job, now).unwrap();
@@ -532,7 +612,7 @@ fn what_was_done_is_on_record_and_stays_as_it_was() {
         let request = request.update_expression("SET #row = :row").expression_attribute_names("#row", "row");
         request.expression_attribute_values(":row", AttributeValue::S(forged)).send().await.unwrap();
         let broken = run(&["verify"]).await;
-        assert!(broken.code == 1 && broken.log.contains("row 5 is not what was written"), "{}", broken.log);
+        assert!(broken.code == 1 && broken.log.contains("row 5, or what the next one says of it"), "{}", broken.log);
     });
 }
 
@@ -603,6 +683,7 @@ fn a_question_without_an_answer_has_an_end() {
         assert_eq!(ended.error, "ApprovalExpired", "{ended:?}");
         let (status, told) = world.decide(&waiting.link, "approve", &waiting.played_by(8, "release-manager")).await;
         assert!(status == 403 && told["message"].as_str().unwrap().contains("nobody decided until"), "{status} {told}");
+        assert_eq!(told["error"], "ApprovalExpired");
         // One that is stopped voids its link.
         let stopped = self::waiting(world, "stopped").await;
         stopped.stop(world).await;
@@ -614,7 +695,8 @@ fn a_question_without_an_answer_has_an_end() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         let (status, told) = world.decide(&stopped.link, "approve", &stopped.played_by(8, "release-manager")).await;
-        assert!(status == 403 && told["message"].as_str().unwrap().contains("nothing to decide any more"), "{told}");
+        assert!(status == 403 && told["message"].as_str().unwrap().contains("stopped by a person"), "{told}");
+        assert_eq!(told["error"], "Stopped");
     });
 }
 

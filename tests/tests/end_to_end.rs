@@ -231,7 +231,8 @@ fn prod_waits_for_the_right_person() {
         let forged = [("decision", "approve"), ("id_token", "a.b.c")];
         assert_eq!(world.web("POST", &link, &forged, "application/json").await.0, 401);
         let manager = dana.clone().played_by(8, "release-manager");
-        let (own, stranger) = (dana.clone().played_by(7, "release-manager"), dana.clone().played_by(9, "eve"));
+        let (mut own, stranger) = (dana.clone().played_by(7, "dana"), dana.clone().played_by(9, "eve"));
+        own.job.groups_direct = vec!["group/leads".into()];
         let mut elsewhere = manager.clone();
         elsewhere.job.pipeline_id += 1;
         let mut unprotected = manager.clone();
@@ -240,7 +241,7 @@ fn prod_waits_for_the_right_person() {
         other_project.job.project_id = 102;
         other_project.job.job_project_id = 102;
         for (who, says) in [
-            (&own, "may not approve it"),
+            (&own, "may run by itself"),
             (&stranger, "not among the approvers"),
             (&elsewhere, "pipeline_id"),
             (&unprotected, "ref_protected"),

@@ -6,7 +6,13 @@
 //! `SLIPWAY_BLESS=1 cargo test --workspace --test rights docs` writes them there anew. `SLIPWAY_ONLY=slipway-web` tries only
 //! the roles whose name contains that.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may, and its time is now"
+)]
 #![allow(clippy::print_stderr, reason = "what takes minutes says how far it is")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +27,6 @@ use slipway_domain::protocol::{Ask, AuditRequest, On, Status, TeardownRequest, U
 use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, PROD, STAGING, TOOLING, inspect, workspace_root};
-use slipway_tests::person::Person;
 use slipway_tests::{World, bundle, failing, in_world, job, launch, on, tiny, unique, unyielding};
 
 /// What has to work.
@@ -61,10 +66,6 @@ enum Scenario {
     ShowsPage,
     /// The page of a question shows how the deployment went.
     ShowsProgress,
-    /// Somebody signs in on the page.
-    SignsIn,
-    /// The very first one who signs in makes the key of the sessions.
-    SignsInFirst,
     /// Somebody approves, and the deployment goes through.
     Approves,
     /// Somebody rejects.
@@ -211,8 +212,6 @@ const CASES: &[Case] = &[
     case("slipway-web", "ReadEnvironments", "", S::ShowsPage, GET),
     case("slipway-web", "ReadProgress", "reviews/", S::ShowsPage, "s3:GetObject"),
     case("slipway-web", "ReadProgress", "events/", S::ShowsProgress, "s3:GetObject"),
-    case("slipway-web", "MakeSessionKey", "ssm:GetParameter", S::SignsIn, "ssm:GetParameter"),
-    case("slipway-web", "MakeSessionKey", "ssm:PutParameter", S::SignsInFirst, "ssm:PutParameter"),
     case("slipway-web", "ReadGitLabKeys", "", S::WebKnowsKeys, "ssm:GetParameter"),
     case("slipway-web", "HandOnDecisions", "states:SendTaskSuccess", S::Approves, "states:SendTaskSuccess"),
     case("slipway-web", "HandOnDecisions", "states:SendTaskFailure", S::Rejects, "states:SendTaskFailure"),
@@ -771,7 +770,6 @@ impl Runner {
                 self.shows(waiting, "AWS::SSM::Parameter").await
             }
             S::ShowsProgress => Box::pin(self.shows_progress(removals)).await,
-            S::SignsIn | S::SignsInFirst => Box::pin(self.signs_in(scenario == S::SignsInFirst, removals)).await,
             S::Approves => {
                 let waiting = self.ask().await?;
                 self.rights.take(removals).await;
@@ -1015,24 +1013,6 @@ impl Runner {
         self.end(&waiting.arn).await?;
         self.rights.take(removals).await;
         self.shows(&waiting, "CREATE_COMPLETE").await
-    }
-
-    async fn signs_in(&self, first: bool, removals: &[Removal]) -> Worked {
-        let waiting = self.waiting().await?;
-        if first {
-            // It may be that nobody signed in before.
-            let _ = self.ssm().delete_parameter().name("/slipway/slipway/session-key").send().await;
-        }
-        // A process that has the key asks for it no more.
-        self.world.renew("WebFunction").await;
-        self.rights.take(removals).await;
-        let began = jiff::Timestamp::now();
-        let begun = Person::new(self.world).open(&format!("{}/sign-in", waiting.link)).await;
-        if begun.status != 303 {
-            return Err(format!("{}: {}", begun.status, self.world.log("web", began).await));
-        }
-        Person::new(self.world).signs_in(&waiting.link, "eve").await;
-        Ok(())
     }
 
     async fn api_knows_keys(&self, removals: &[Removal]) -> Worked {

@@ -34,7 +34,10 @@ impl Announcements {
     pub async fn approval_requested(&self, requested: &ApprovalRequested) -> Result<(), AwsError> {
         let event = self.event(ApprovalRequested::DETAIL_TYPE, requested).await;
         let mail = self.mail(&requested.subject(), &requested.text()).await;
-        event.and(mail)
+        match (event, mail) {
+            (Err(one), Err(other)) => Err(AwsError { message: format!("{}; and {other}", one.message), ..one }),
+            (event, mail) => event.and(mail),
+        }
     }
 
     async fn event(&self, detail_type: &str, detail: &impl Serialize) -> Result<(), AwsError> {

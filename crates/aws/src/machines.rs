@@ -94,7 +94,12 @@ impl Machines {
 fn answered<T>(sent: Result<T, AwsError>) -> Result<Answered, AwsError> {
     match sent {
         Ok(_) => Ok(Answered::Delivered),
-        Err(error) if error.kind == Kind::NotFound || error.code == "TaskTimedOut" => Ok(Answered::Gone),
+        // <https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html>
+        Err(error)
+            if error.kind == Kind::NotFound || ["TaskTimedOut", "InvalidToken"].contains(&error.code.as_str()) =>
+        {
+            Ok(Answered::Gone)
+        }
         Err(error) => Err(error),
     }
 }

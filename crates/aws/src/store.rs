@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipway_domain::admission::{Admission, AdmissionError};
-use slipway_domain::approval::{Approval, Decision, DecisionError, Void};
+use slipway_domain::approval::{Approval, Decision, DecisionError, Session, Void};
 use slipway_domain::audit::{Act, Actor, Entry, Head, Row as AuditRow};
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
@@ -27,6 +27,8 @@ use crate::error::{AwsError, Kind, sort};
 const DUE_INDEX: &str = "due";
 /// Over how many partitions the index is spread.
 const DUE_SHARDS: u8 = 4;
+/// The partition of the index with the answers that Step Functions may not have.
+const DUE_ANSWERS: &str = "DUE#ANSWERS";
 /// How often a row is read and written again when others write it at the same time.
 const TRIES: usize = 20;
 /// For how long an admission is kept: as long as Step Functions refuses its execution's name.
@@ -101,6 +103,11 @@ impl Key {
 
     fn admission(id: &Digest) -> Self {
         Self { partition: format!("ADMISSION#{id}"), sort: "ADMISSION".into() }
+    }
+
+    /// Somebody's session for an approval, by what is kept of the browser's secret.
+    fn session(approval: &Digest, id: &Digest) -> Self {
+        Self { sort: format!("SESSION#{id}"), ..Self::approval(approval) }
     }
 
     fn approval(id: &Digest) -> Self {
@@ -338,10 +345,22 @@ impl Store {
     /// # Errors
     /// [`AwsError`].
     pub async fn refuse(&self, id: &Digest, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
+        self.refuse_at(&Key::refusal(id), environment, entry).await
+    }
+
+    /// Records that a decision on `approval` was refused: once for each `who`, however often it is sent.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn refuse_decision(&self, approval: &Approval, who: &Digest, entry: &Entry) -> Result<(), AwsError> {
+        let key = Key { sort: format!("REFUSAL#{who}"), ..Key::approval(&approval.id) };
+        self.refuse_at(&key, &approval.deployment.environment, entry).await
+    }
+
+    async fn refuse_at(&self, key: &Key, environment: &EnvironmentKey, entry: &Entry) -> Result<(), AwsError> {
         let attributes =
             |at: &Timestamp| HashMap::from([("ttl".to_owned(), number(at.as_second() + ADMISSION_SECONDS))]);
-        let key = Key::refusal(id);
-        let refused = self.update_recording(&key, environment, attributes, |known: Option<&Timestamp>| match known {
+        let refused = self.update_recording(key, environment, attributes, |known: Option<&Timestamp>| match known {
             None => Ok::<_, Infallible>((Some(entry.at), Some(entry.clone()), ())),
             Some(_) => Ok((None, None, ())),
         });
@@ -407,7 +426,8 @@ impl Store {
     ) -> Result<Environment, StoreError<E>> {
         fn due(environment: &Environment) -> Attributes {
             let Some(at) = environment.due_at() else { return HashMap::new() };
-            due_attributes(&environment.key.stack_name().as_str().bytes(), at.as_second())
+            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
+            due_attributes(format!("DUE#{shard}"), at.as_second())
         }
         self.update(&Key::environment(key), due, |environment| {
             let next = rule(environment)?;
@@ -423,7 +443,9 @@ impl Store {
     pub async fn due(&self, now: Timestamp, limit: i32) -> Result<Vec<Due>, AwsError> {
         const CALL: &str = "dynamodb:Query";
         let mut found = Vec::new();
-        for shard in 0..DUE_SHARDS {
+        // Answers are in a partition of their own: whatever cannot be torn down does not keep them waiting.
+        let shards = (0..DUE_SHARDS).map(|shard| format!("DUE#{shard}"));
+        for shard in std::iter::once(DUE_ANSWERS.to_owned()).chain(shards) {
             let answer = self
                 .client
                 .query()
@@ -431,15 +453,14 @@ impl Store {
                 .index_name(DUE_INDEX)
                 .select(Select::AllAttributes)
                 .key_condition_expression("due_shard = :shard AND due_at <= :now")
-                .expression_attribute_values(":shard", text(format!("DUE#{shard}")))
+                .expression_attribute_values(":shard", text(&shard))
                 .expression_attribute_values(":now", number(now.as_second()))
                 .limit(limit)
                 .send()
                 .await
                 .map_err(|error| sort(CALL, &error))?;
             for item in answer.items.unwrap_or_default() {
-                let is_approval = item.get("sk").and_then(|sk| sk.as_s().ok()).is_some_and(|sk| sk == "APPROVAL");
-                found.push(if is_approval {
+                found.push(if shard == DUE_ANSWERS {
                     Due::Answer(Box::new(row::<Approval>(CALL, item)?.value))
                 } else {
                     Due::Environment(Box::new(row::<Environment>(CALL, item)?.value))
@@ -498,7 +519,7 @@ impl Store {
     }
 
     /// What is recorded of an environment: the rows after number `after`, at most `limit`, and the head of their chain, which is
-    /// read first: what is written meanwhile is not shown yet.
+    /// read first: what is written meanwhile may be shown, and is not in the head.
     ///
     /// # Errors
     /// [`AwsError`].
@@ -640,6 +661,26 @@ impl Store {
         infallible(voided.await)
     }
 
+    /// Who signed in for an approval, in the browser of whose secret `id` is the SHA-256.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn session(&self, approval: &Digest, id: &Digest) -> Result<Option<Session>, AwsError> {
+        Ok(self.read(&Key::session(approval, id)).await?.map(|row| row.value))
+    }
+
+    /// Keeps who signed in, until the session ends.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn keep_session(&self, approval: &Digest, id: &Digest, session: &Session) -> Result<(), AwsError> {
+        let attributes = |session: &Session| HashMap::from([("ttl".to_owned(), number(session.until.as_second()))]);
+        let key = Key::session(approval, id);
+        let kept =
+            self.update(&key, attributes, |_: Option<&Session>| Ok::<_, Infallible>((Some(session.clone()), ())));
+        infallible(kept.await)
+    }
+
     /// Takes the decision that `rule` makes of the approval, and records it: one write. The row as it is then; nothing where
     /// there is no such approval.
     ///
@@ -687,12 +728,11 @@ fn admission_attributes(admission: &Admission) -> Attributes {
 /// An answer that Step Functions may not have is due a little after it was given: whoever gave it hands it on at once.
 fn approval_attributes(approval: &Approval) -> Attributes {
     let Some(since) = approval.undelivered_since() else { return HashMap::new() };
-    due_attributes(&approval.id.as_str().bytes(), since.as_second() + DELIVERY_SECONDS)
+    due_attributes(DUE_ANSWERS.to_owned(), since.as_second() + DELIVERY_SECONDS)
 }
 
-fn due_attributes(name: &(impl Iterator<Item = u8> + Clone), at: i64) -> Attributes {
-    let shard = name.clone().fold(0, u8::wrapping_add) % DUE_SHARDS;
-    HashMap::from([("due_shard".to_owned(), text(format!("DUE#{shard}"))), ("due_at".to_owned(), number(at))])
+fn due_attributes(partition: String, at: i64) -> Attributes {
+    HashMap::from([("due_shard".to_owned(), text(partition)), ("due_at".to_owned(), number(at))])
 }
 
 /// Waits a little, each time longer, and never as long as somebody else who waits.

@@ -17,19 +17,9 @@ use crate::settings::Secret;
 /// How often a decision is sent when the address does not answer. A decision counts once, however often it arrives.
 const TRIES: u32 = 3;
 
-/// What a person decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Decision {
-    /// It is to be executed.
-    Approve,
-    /// It is not.
-    Reject,
-}
-
 #[derive(Serialize)]
 struct Form<'a> {
-    decision: Decision,
+    decision: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +36,12 @@ pub(crate) enum Proof {
 }
 
 /// Signs as the AWS principal whose credentials are found in the usual places, for `decision` on the approval at `link`.
-pub(crate) async fn aws_proof(link: &str, decision: Decision, region: Option<&str>) -> Result<Proof, CliError> {
+pub(crate) async fn aws_proof(
+    link: &str,
+    decision: Verdict,
+    reason: Option<&str>,
+    region: Option<&str>,
+) -> Result<Proof, CliError> {
     let wrong = || CliError::Usage("the link is not an approval's: it ends in /a/ and 64 hex digits".into());
     let url = reqwest::Url::parse(link).map_err(|_| wrong())?;
     let secret = url.path().strip_prefix("/a/").filter(|secret| Digest::new(*secret).is_ok()).ok_or_else(wrong)?;
@@ -65,11 +60,7 @@ pub(crate) async fn aws_proof(link: &str, decision: Decision, region: Option<&st
         || CliError::Usage("there are no AWS credentials: sign in to AWS first, or give a job's ID token".into());
     let provider = config.credentials_provider().ok_or_else(none)?;
     let credentials = provider.provide_credentials().await.map_err(|_| none())?;
-    let verdict = match decision {
-        Decision::Approve => Verdict::Approve,
-        Decision::Reject => Verdict::Reject,
-    };
-    let binding = caller_binding(&Digest::of(secret.as_bytes()), verdict);
+    let binding = caller_binding(&Digest::of(secret.as_bytes()), url.host_str().unwrap_or_default(), decision, reason);
     let signed = presign(&credentials, &endpoint, &region, binding.as_str(), now());
     signed.map(Proof::Aws).map_err(|error| CliError::local("signing", error))
 }
@@ -92,12 +83,7 @@ pub(crate) struct Decided {
 }
 
 /// Sends a decision.
-pub(crate) async fn decide(
-    route: &Route,
-    decision: Decision,
-    proof: &Proof,
-    reason: &str,
-) -> Result<Decided, CliError> {
+pub(crate) async fn decide(route: &Route, decision: Verdict, proof: &Proof, reason: &str) -> Result<Decided, CliError> {
     let client = http::client()?;
     let (id_token, aws_identity) = match proof {
         Proof::Job(token) => (Some(token.0.as_str()), None),

@@ -96,7 +96,6 @@ Examples:
     #[command(after_help = "\
 Examples:
   slipway approve --stage prod --reason 'reviewed in !42' --follow
-  slipway approve --url https://…/a/…
   slipway approve --url https://…/a/… --aws      # as an AWS principal that the stage lists")]
     Approve(Decide),
     /// Reject the change set that a deployment waits with
@@ -370,8 +369,8 @@ pub(crate) struct Decide {
     pub(crate) at: Where,
     #[command(flatten)]
     pub(crate) connection: Connection,
-    /// The approval's link (default: that of the environment's waiting deployment)
-    #[arg(long, value_name = "LINK")]
+    /// The approval's link, with --aws; a job's is that of the environment's waiting deployment
+    #[arg(long, value_name = "LINK", requires = "aws")]
     pub(crate) url: Option<String>,
     /// Decide as the AWS role or user whose credentials are found in the usual places, instead of with a job's ID token
     #[arg(long, requires = "url", conflicts_with = "follow")]

@@ -1,6 +1,7 @@
 //! What is recorded of an environment: shown, and proven.
 
 use serde::Serialize;
+use slipway_domain::approval::Decider;
 use slipway_domain::audit::{Act, Actor, Head, Row, Written, verify};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
@@ -68,6 +69,13 @@ impl Chain {
 
     /// Proves it. Gives the exit code.
     pub(crate) fn verify(&self, noted: &[Head], console: &Console) -> u8 {
+        if self.rows.is_empty() && self.head.number == 0 {
+            console.error(&format!("{}: nothing is recorded.", self.environment));
+            console
+                .error("Either there never was such an environment (check the names), or its record was taken away.");
+            console.document(&self.document(Some(false), Some("nothing is recorded".to_owned())));
+            return 1;
+        }
         match verify(&self.environment, &self.rows, &self.head, noted) {
             Ok(()) => {
                 console.line(&format!("{}: {} acts, each as it was recorded.", self.environment, self.rows.len()));
@@ -121,7 +129,9 @@ fn line(row: &Row) -> String {
     };
     let way = match &entry.by {
         Actor::Job(requester) => format!(" (job {} of pipeline {})", requester.job_id, requester.pipeline_id),
-        Actor::Decider(_) | Actor::Sweep => String::new(),
+        Actor::Decider(Decider::Person { .. }) => " (signed in)".to_owned(),
+        Actor::Decider(Decider::Job { job_id, .. }) => format!(" (job {job_id})"),
+        Actor::Decider(Decider::Principal { .. }) | Actor::Sweep => String::new(),
     };
     let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let (done, by) = (entry.act.done(), entry.by.name());

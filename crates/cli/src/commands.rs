@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use slipway_domain::ErrorName;
+use slipway_domain::approval::Verdict;
 use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
-    Admitted, DeployRequest, On, RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
+    Admitted, DeployRequest, DeploymentStatus, On, RepairRequest, RollbackRequest, Status, TeardownRequest,
+    UnlockRequest,
 };
 use slipway_domain::release::may_be_given;
 
 use crate::Again;
 use crate::api::Api;
-use crate::approve::{self, Decided, Decision, Proof};
+use crate::approve::{self, Decided, Proof};
 use crate::args::{
     Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where,
 };
@@ -40,8 +42,8 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
         Command::Audit(flags) => records(flags, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
-        Command::Approve(flags) => decide(flags, Decision::Approve, env, console, again).await,
-        Command::Reject(flags) => decide(flags, Decision::Reject, env, console, again).await,
+        Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
+        Command::Reject(flags) => decide(flags, Verdict::Reject, env, console, again).await,
         Command::Package(flags) => crate::package::package(flags, env, console).await,
     }
 }
@@ -345,6 +347,9 @@ fn print_deployment(status: &Status, console: &Console) {
             console.line(&format!("  awaits a person's approval of {}:", review.summary()));
             review.to_text().lines().for_each(|line| console.line(&format!("    {line}")));
         }
+        if let Some(progress) = &deployment.approval_progress {
+            console.line(&format!("  so far    {progress}"));
+        }
         console.line(&format!("  approve   {link}"));
     }
 }
@@ -352,14 +357,14 @@ fn print_deployment(status: &Status, console: &Console) {
 /// The document of a decision.
 #[derive(Serialize)]
 struct DecisionDocument<'a> {
-    decision: Decision,
+    decision: Verdict,
     #[serde(flatten)]
     decided: &'a Decided,
 }
 
 async fn decide(
     flags: &Decide,
-    decision: Decision,
+    decision: Verdict,
     env: &Env,
     console: &Console,
     again: &Again,
@@ -376,6 +381,9 @@ async fn decide(
     let waiting = standing.as_ref().and_then(|status| status.deployment.as_ref());
     let link = match (&flags.url, waiting.and_then(|waiting| waiting.approval_url.as_ref())) {
         (Some(link), _) | (None, Some(link)) => link,
+        (None, None) if waiting.is_some_and(|waiting| waiting.approval_answer.is_some()) => {
+            return answered(flags, decision, session.as_ref(), waiting, console, again).await;
+        }
         (None, None) => {
             let name = standing.as_ref().map(|status| status.environment.to_string()).unwrap_or_default();
             return Err(CliError::named(ErrorName::NotFound, format!("no deployment of {name} awaits approval")));
@@ -387,7 +395,7 @@ async fn decide(
     }
     let route = http::route(link, env.get("SLIPWAY_CONNECT_TO"))?;
     let proof = if flags.aws {
-        approve::aws_proof(link, decision, env.get("AWS_REGION")).await?
+        approve::aws_proof(link, decision, flags.reason.as_deref(), env.get("AWS_REGION")).await?
     } else {
         Proof::Job(token(&flags.connection, env)?)
     };
@@ -400,6 +408,33 @@ async fn decide(
         console.document(&DecisionDocument { decision, decided: &decided });
         return Ok(0);
     };
+    let _ = again.set(follow_command(&session.on, &flags.connection, None));
+    let report = follow(session, console, Followed::Deployment(waiting.id.clone()), Stop::End).await?;
+    finish(&report, Stop::End, console, None)
+}
+
+/// Nothing is left to decide: says how it was decided, and follows where that is what was wanted.
+async fn answered(
+    flags: &Decide,
+    decision: Verdict,
+    session: Option<&Session>,
+    waiting: Option<&DeploymentStatus>,
+    console: &Console,
+    again: &Again,
+) -> Result<u8, CliError> {
+    let (Some(session), Some(waiting)) = (session, waiting) else {
+        return Err(CliError::named(ErrorName::NotFound, "no deployment awaits approval"));
+    };
+    let answer = waiting.approval_answer.clone().unwrap_or_default();
+    if waiting.approval_verdict != Some(decision) {
+        return Err(CliError::named(ErrorName::NotAllowed, answer));
+    }
+    console.line(&answer);
+    if !flags.follow {
+        let decided = Decided { state: decision.done().to_owned(), message: answer };
+        console.document(&DecisionDocument { decision, decided: &decided });
+        return Ok(0);
+    }
     let _ = again.set(follow_command(&session.on, &flags.connection, None));
     let report = follow(session, console, Followed::Deployment(waiting.id.clone()), Stop::End).await?;
     finish(&report, Stop::End, console, None)

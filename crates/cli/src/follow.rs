@@ -259,6 +259,8 @@ struct Shown {
     found: bool,
     summary: bool,
     question: bool,
+    /// What was said of the decision last.
+    decided: Option<String>,
 }
 
 impl Shown {
@@ -267,7 +269,8 @@ impl Shown {
         events.iter().filter(|event| self.events.insert(event.id.clone())).map(event_line).collect()
     }
 
-    /// Whom it waits for, what it did unasked, what a repair found, the change set in one line, and the question to a person with everything it takes to answer it: each once.
+    /// Whom it waits for, what it did unasked, what a repair found, the change set in one line, the question to a person with
+    /// everything it takes to answer it, and what came of that: each once.
     fn review(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(holder) = &deployment.waits_for
@@ -292,9 +295,17 @@ impl Shown {
             lines.extend(table.lines().map(|line| format!("  {line}")));
             lines.push("A person has to approve this change set:".into());
             lines.push(format!("  {link}"));
+            if let Some(wants) = &deployment.approval_wants {
+                lines.push(format!("  by {wants}"));
+            }
             if let Some(until) = deployment.approval_until {
                 lines.push(format!("  until {}", until.strftime("%Y-%m-%d %H:%M UTC")));
             }
+        }
+        let decided = deployment.approval_progress.as_ref().or(deployment.approval_answer.as_ref());
+        if let Some(decided) = decided.filter(|decided| self.decided.as_ref() != Some(decided)) {
+            self.decided = Some(decided.clone());
+            lines.push(format!("Approval: {decided}."));
         }
         lines
     }
@@ -359,6 +370,10 @@ mod tests {
             review: Some(Review::new(vec![change, nested], None)),
             approval_url: link.map(str::to_owned),
             approval_until: link.map(|_| Timestamp::UNIX_EPOCH),
+            approval_wants: None,
+            approval_progress: None,
+            approval_verdict: None,
+            approval_answer: None,
         }
     }
 

@@ -365,6 +365,10 @@ mod tests {
                 review: None,
                 approval_url: None,
                 approval_until: None,
+                approval_wants: None,
+                approval_progress: None,
+                approval_verdict: None,
+                approval_answer: None,
             }),
         }
     }

@@ -16,6 +16,8 @@ use crate::stages::ApprovalPolicy;
 
 /// The most characters of a reason.
 pub const MAX_REASON_CHARS: usize = 500;
+/// How far GitLab's clock and ours may be apart.
+const CLOCKS_APART_SECONDS: i64 = 60;
 
 /// What an approval is bound to. Whatever of it is different right before execution makes the approval void.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +61,34 @@ pub fn link_id(key: &[u8; 32], deployment: &DeploymentId) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-/// What an AWS principal signs along, so that its signature is good for one verdict on one approval, and so on one change set, and for
-/// nothing else.
+/// What an AWS principal signs along, so that its signature is good for one verdict on one approval, and so on one change set, for this
+/// reason, at the host that it was sent to, and for nothing else: another host that shows something else could otherwise hand it on.
 #[must_use]
-pub fn caller_binding(approval: &Digest, verdict: Verdict) -> Digest {
-    Digest::of_parts(&["aws decision", approval.as_str(), verdict.done()])
+pub fn caller_binding(approval: &Digest, host: &str, verdict: Verdict, reason: Option<&str>) -> Digest {
+    let reason = reason.unwrap_or_default().trim();
+    Digest::of_parts(&["aws decision", approval.as_str(), &host.to_ascii_lowercase(), verdict.done(), reason])
+}
+
+/// Somebody who signed in, for one approval, in one browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// The user's number.
+    pub user_id: u64,
+    /// The user's login.
+    pub user_login: String,
+    /// Of the user's groups, those that the approval's policy names.
+    pub groups: Vec<String>,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl Session {
+    /// Who it is.
+    #[must_use]
+    pub fn person(&self) -> Person {
+        Person { user_id: self.user_id, user_login: self.user_login.clone(), groups: self.groups.clone() }
+    }
 }
 
 /// Yes or no.
@@ -188,8 +213,11 @@ pub struct Approval {
     pub id: Digest,
     /// The deployment that waits.
     pub deployment: DeploymentRef,
-    /// Step Functions' token: whoever has it can let the deployment go on. It never leaves the table but to Step Functions.
+    /// Step Functions' token: whoever has it can let the deployment go on. It never leaves the table but to Step Functions; empty
+    /// once that has the answer.
     pub task_token: String,
+    /// How often the step was tried before the try that the token is of.
+    pub tried: u32,
     /// What exactly is decided on: [`Bound::digest`].
     pub binding: Digest,
     /// Who may decide.
@@ -254,9 +282,9 @@ pub enum DecisionError {
     /// Too late.
     #[error("not decided in time: the question stood until {0:.0}")]
     Expired(Timestamp),
-    /// The deployment ended otherwise.
-    #[error("nothing to decide any more: {0}")]
-    Void(String),
+    /// The deployment ended otherwise: under which name, and why.
+    #[error("nothing to decide any more: {1}")]
+    Void(ErrorName, String),
     /// The stage wants people, not jobs.
     #[error(
         "stage {0} takes no decision of a job: sign in at the approval's link, or let the stage's approval have \"by_job\": true"
@@ -279,6 +307,12 @@ pub enum DecisionError {
     /// Who asked.
     #[error("{0} started this deployment and may not approve it: somebody else must")]
     Own(String),
+    /// Who asked, by a job: that may run by itself.
+    #[error("{0} started this deployment, and a job of {0}'s may run by itself: sign in at the approval's link")]
+    OwnJob(String),
+    /// A job that began before there was anything to decide.
+    #[error("claim iat is before the change set was ready: only a job that is played after that decides")]
+    TooEarly,
     /// Not on the list.
     #[error("{name} is not among the approvers: {approvers}")]
     NotApprover {
@@ -329,7 +363,7 @@ impl Approval {
             Standing::Open { .. } => Ok(()),
             Standing::Approved => decided(Verdict::Approve),
             Standing::Rejected(_) => decided(Verdict::Reject),
-            Standing::Void(void) => Err(DecisionError::Void(void.why.clone())),
+            Standing::Void(void) => Err(DecisionError::Void(void.error, void.why.clone())),
             Standing::Expired => Err(DecisionError::Expired(self.expires_at)),
         }
     }
@@ -338,7 +372,7 @@ impl Approval {
     ///
     /// A job's token proves that a job ran, not that a person decided: no claim says "manual". Played by another user in
     /// the same pipeline, a job carries that user's id, so that is what is asked for, on a ref that not everybody can write
-    /// jobs to.
+    /// jobs to, and begun after the question was asked: whoever started the pipeline is the user of all its automatic jobs.
     ///
     /// # Errors
     /// [`DecisionError`], which names the claim, its value and the rule.
@@ -378,6 +412,9 @@ impl Approval {
         if !claims.ref_protected {
             return Err(DecisionError::Unprotected);
         }
+        if claims.issued_at.as_second() < self.asked_at.as_second() - CLOCKS_APART_SECONDS {
+            return Err(DecisionError::TooEarly);
+        }
         let JobClaims { user_id, job_id, .. } = *claims;
         Ok(Decider::Job { user_id, user_login: claims.user_login.clone(), job_id })
     }
@@ -405,8 +442,14 @@ impl Approval {
         }
         self.is_open(now)?;
         let own = decider.user_id() == Some(self.requester.user_id);
-        if verdict == Verdict::Approve && own && !self.policy.self_approval {
-            return Err(DecisionError::Own(decider.name().to_owned()));
+        if verdict == Verdict::Approve && own {
+            let by = decider.name().to_owned();
+            match decider {
+                // Whatever the stage allows: nothing would show that a person decided.
+                Decider::Job { .. } => return Err(DecisionError::OwnJob(by)),
+                Decider::Person { .. } | Decider::Principal { .. } if self.policy.self_approval => {}
+                Decider::Person { .. } | Decider::Principal { .. } => return Err(DecisionError::Own(by)),
+            }
         }
         let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
         if reason.is_none() && self.policy.reason_required {
@@ -424,6 +467,13 @@ impl Approval {
         let mut next = self.clone();
         next.decisions.push(decision);
         next
+    }
+
+    /// The row for the step's try number `tried`, which waits with another token. A try that is over already changes nothing.
+    #[must_use]
+    pub fn tried_again(&self, task_token: &str, tried: u32) -> Option<Self> {
+        let later = tried > self.tried;
+        later.then(|| Self { task_token: task_token.to_owned(), tried, delivered: false, ..self.clone() })
     }
 
     /// Makes the question void: the row to write. What was decided, or is void already, stays.
@@ -456,6 +506,20 @@ impl Approval {
         self.answer().filter(|_| !self.delivered)?;
         let decided = self.decisions.last().map(|decision| decision.at);
         decided.into_iter().chain(self.void.as_ref().map(|void| void.at)).max()
+    }
+
+    /// The row once Step Functions has the answer: its token is of no more use, and so not kept.
+    #[must_use]
+    pub fn delivered(&self) -> Self {
+        Self { delivered: true, task_token: String::new(), ..self.clone() }
+    }
+
+    /// How far people are, while more of them have to approve: "approved by eve: 1 of 2".
+    #[must_use]
+    pub fn progress(&self) -> Option<String> {
+        let by: Vec<&str> = self.decisions.iter().map(|decision| decision.decider.name()).collect();
+        let some = !by.is_empty() && self.answer().is_none();
+        some.then(|| format!("approved by {}: {} of {}", by.join(" and "), by.len(), self.policy.required))
     }
 
     /// Whether this approval allows to execute what `binding` stands for: the last check before it happens.
@@ -501,6 +565,7 @@ mod tests {
                 fence: 1,
             },
             task_token: "secret".into(),
+            tried: 0,
             binding: Digest::of(b"bound"),
             policy: ApprovalPolicy {
                 required: 1,
@@ -530,7 +595,8 @@ mod tests {
     }
 
     fn manager() -> JobClaims {
-        JobClaims { user_id: 8, user_login: "release-manager".into(), job_id: 1001, ..claims() }
+        let issued_at = asked().asked_at;
+        JobClaims { user_id: 8, user_login: "release-manager".into(), job_id: 1001, issued_at, ..claims() }
     }
 
     fn person(user_id: u64, login: &str, groups: &[&str]) -> Person {
@@ -568,7 +634,7 @@ mod tests {
     #[test]
     fn nobody_else_does() {
         let refused = |claims: JobClaims| yes(&asked(), Who::Job(&claims)).unwrap_err().to_string();
-        assert!(refused(JobClaims { user_id: 7, ..manager() }).contains("may not approve it"));
+        assert!(refused(JobClaims { user_id: 7, ..manager() }).contains("started this deployment"));
         assert!(refused(JobClaims { user_login: "top".into(), ..manager() }).contains("not among the approvers"));
         assert!(refused(JobClaims { pipeline_id: 101, ..manager() }).contains("pipeline_id is \"101\""));
         assert!(refused(JobClaims { project_id: ProjectId(43), ..manager() }).contains("own project"));
@@ -580,7 +646,10 @@ mod tests {
         let mut lax = asked();
         lax.policy.self_approval = true;
         let own = JobClaims { user_id: 7, ..manager() };
-        assert!(yes(&lax, Who::Job(&own)).is_ok());
+        assert!(matches!(yes(&lax, Who::Job(&own)), Err(DecisionError::OwnJob(_))), "it may have run by itself");
+        assert!(yes(&lax, Who::Person(&person(7, "dana", &["group/leads"]))).is_ok());
+        let early = JobClaims { issued_at: asked().asked_at - SignedDuration::from_secs(61), ..manager() };
+        assert_eq!(yes(&asked(), Who::Job(&early)), Err(DecisionError::TooEarly));
         let withdrawn = asked().decide(Verdict::Reject, None, Who::Job(&own), Timestamp::UNIX_EPOCH);
         assert!(withdrawn.is_ok(), "who asked may withdraw");
     }
@@ -607,6 +676,7 @@ mod tests {
         two.policy.required = 2;
         let one = yes(&two, Who::Person(&person(8, "release-manager", &[]))).unwrap();
         assert_eq!(one.standing(now), Standing::Open { missing: 1 });
+        assert_eq!(one.progress().as_deref(), Some("approved by release-manager: 1 of 2"));
         assert!(!one.allows(&one.binding) && one.answer().is_none());
         // The same user by another way, or under another name, is the same person.
         assert!(matches!(yes(&one, Who::Job(&manager())), Err(DecisionError::Again { .. })));
@@ -645,13 +715,21 @@ mod tests {
         assert!(matches!(yes(&decided, Who::Person(&eve)), Err(DecisionError::Decided { .. })));
         assert!(!decided.allows(&decided.binding));
         assert_eq!(decided.undelivered_since(), Some(now));
-        assert_eq!(Approval { delivered: true, ..decided.clone() }.undelivered_since(), None);
+        assert_eq!(decided.delivered().undelivered_since(), None);
         let why = Void { error: ErrorName::Superseded, why: "superseded".into(), at: late };
         assert_eq!(decided.voided(&why), None, "what was decided stays");
         let void = asked().voided(&why).unwrap();
-        assert!(matches!(yes(&void, Who::Person(&eve)), Err(DecisionError::Void(_))));
+        assert!(matches!(yes(&void, Who::Person(&eve)), Err(DecisionError::Void(ErrorName::Superseded, _))));
         assert_eq!(void.answer(), Some(Answer::Fail(ErrorName::Superseded, "superseded".into())));
         assert_eq!(void.undelivered_since(), Some(late));
+    }
+
+    #[test]
+    fn the_last_try_of_the_step_is_the_one_that_waits() {
+        let second = asked().tried_again("second", 1).unwrap();
+        assert_eq!((second.task_token.as_str(), second.tried), ("second", 1));
+        assert_eq!(second.tried_again("first, and late", 0), None);
+        assert_eq!(second.tried_again("second", 1), None);
     }
 
     #[test]

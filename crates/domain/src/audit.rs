@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
-use crate::approval::{Approval, Decider, Decision, Verdict};
+use crate::admission;
+use crate::approval::{Approval, Decider, Decision, DecisionError, Verdict, Who};
+use crate::approver::Principal;
+use crate::claims::Person;
 use crate::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, Ending, Outcome, Requester};
 use crate::lease::Holder;
 use crate::names::{Digest, EnvironmentKey};
@@ -176,6 +179,36 @@ impl Entry {
         }
     }
 
+    /// That a decision of `who` on `approval` was refused, and what stands for both; nothing where it is nobody that can be named.
+    #[must_use]
+    pub fn refused(
+        approval: &Approval,
+        who: Who<'_>,
+        verdict: Verdict,
+        why: &DecisionError,
+        at: Timestamp,
+    ) -> Option<(Digest, Self)> {
+        let (one, by) = match who {
+            Who::Person(Person { user_id, user_login, .. }) => {
+                let decider = Decider::Person { user_id: *user_id, user_login: user_login.clone() };
+                (user_id.to_string(), Actor::Decider(decider))
+            }
+            Who::Job(claims) => (claims.user_id.to_string(), Actor::Job(admission::requester(claims))),
+            Who::Caller(caller) => {
+                let principal = Principal::of(caller).ok()?;
+                let one = principal.to_string();
+                (one, Actor::Decider(Decider::Principal { principal, arn: caller.arn.clone() }))
+            }
+        };
+        let asked = match verdict {
+            Verdict::Approve => "approve",
+            Verdict::Reject => "reject",
+        };
+        let id = Digest::of_parts(&["refused", asked, &one, &why.to_string()]);
+        let act = Act::Refused { asked: asked.to_owned(), why: why.to_string() };
+        Some((id, Self { act, by, reason: None, deployment: Some(approval.deployment.id.clone()), at }))
+    }
+
     /// That a deployment ended.
     #[must_use]
     pub fn settled(deployment: &Deployment, outcome: &Outcome) -> Self {
@@ -265,17 +298,26 @@ impl std::fmt::Display for Head {
     }
 }
 
+#[derive(Deserialize)]
+struct Link {
+    number: u64,
+    previous: Digest,
+}
+
 /// Where a chain is broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// A row is not there, or one is in its place.
-    #[error("row {0} is missing")]
+    #[error("row {0} is missing, and nothing before it is proven")]
     Missing(u64),
+    /// The head of the chain is not there.
+    #[error("the head of the chain is missing, and nothing of it is proven")]
+    NoHead,
     /// There is a row after the last one.
     #[error("row {0} was not written by Slipway: the chain ends before it")]
     Surplus(u64),
-    /// A row is not what it was when the next one was written.
-    #[error("row {0} is not what was written")]
+    /// A row is not what it was when the next one was written, or the next one does not say any more what it was.
+    #[error("row {0}, or what the next one says of it, is not what was written, and nothing up to it is proven")]
     Changed(u64),
     /// What somebody noted earlier is not in this chain.
     #[error("row {0} is not what was noted: the chain was written anew")]
@@ -291,7 +333,11 @@ pub enum Broken {
 pub fn verify(environment: &EnvironmentKey, rows: &[Row], head: &Head, noted: &[Head]) -> Result<(), Broken> {
     let empty = Head::empty(environment);
     let number = |at: usize| u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
-    let written: Vec<Option<Written>> = rows.iter().map(Row::read).collect();
+    // All that counts of a row is its place and what it says of the one before, whatever else a later version writes into it.
+    let written: Vec<Option<Link>> = rows.iter().map(|row| serde_json::from_str(&row.text).ok()).collect();
+    if head.number == 0 && !rows.is_empty() {
+        return Err(Broken::NoHead);
+    }
     // What follows a row says what it was.
     let told = |at: usize| match written.get(at + 1) {
         Some(next) => next.as_ref().map(|next| next.previous.clone()),
@@ -314,9 +360,7 @@ pub fn verify(environment: &EnvironmentKey, rows: &[Row], head: &Head, noted: &[
         let next_is_there = rows.get(at + 1).is_some_and(|next| next.number == number(at + 1));
         let last = at + 1 == rows.len();
         if !as_told(at) && (next_is_there || (last && head.number == row.number)) {
-            // If the next one is not what it was either, it is the one that was changed.
-            let next_changed = next_is_there && !as_told(at + 1);
-            return Err(Broken::Changed(if next_changed { row.number + 1 } else { row.number }));
+            return Err(Broken::Changed(row.number));
         }
     }
     let last = u64::try_from(rows.len()).unwrap_or(u64::MAX);
@@ -392,6 +436,27 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_a_later_version_is_proven_all_the_same() {
+        let (mut rows, mut head) = chain(2);
+        let later = format!(
+            r#"{{"number":3,"previous":"{}","act":{{"praised":{{"how":"loudly"}}}},"by":"somebody","at":"soon","more":1}}"#,
+            head.hash
+        );
+        rows.push(Row { number: 3, text: later.clone() });
+        head = Head { number: 3, hash: Digest::of(later.as_bytes()) };
+        assert!(rows[2].read().is_none());
+        assert_eq!(verify(&key(), &rows, &head, &[]), Ok(()));
+        rows[1].text = rows[1].text.replace("reason 1", "reason 2");
+        assert_eq!(verify(&key(), &rows, &head, &[]), Err(Broken::Changed(2)));
+    }
+
+    #[test]
+    fn a_chain_without_a_head_proves_nothing() {
+        let (rows, _) = chain(3);
+        assert_eq!(verify(&key(), &rows, &Head::empty(&key()), &[]), Err(Broken::NoHead));
+    }
+
+    #[test]
     fn a_chain_written_anew_is_not_what_was_noted() {
         let (rows, head) = chain(5);
         let noted = chain(3).1;
@@ -417,7 +482,7 @@ mod tests {
                 1 => {
                     rows[at].text = "no JSON".into();
                     // What cannot be read says nothing of the row before.
-                    Broken::Changed(number)
+                    Broken::Changed(number.saturating_sub(1).max(1))
                 }
                 2 => {
                     rows.remove(at);
@@ -428,7 +493,7 @@ mod tests {
                     let mut written = rows[at].read().unwrap();
                     written.previous = Digest::of(b"else");
                     rows[at].text = serde_json::to_string(&written).unwrap();
-                    Broken::Changed(number)
+                    Broken::Changed(number.saturating_sub(1).max(1))
                 }
                 4 => {
                     let (row, _) = head.follow(&rows[at].read().unwrap().entry).unwrap();

@@ -22,7 +22,7 @@ pub struct JobClaims {
     pub job_project_id: Option<ProjectId>,
     /// `user_id`: who started the job.
     pub user_id: u64,
-    /// `user_login`: may be renamed, so for people to read only.
+    /// `user_login`: may be given up and taken by another; a stage can name its approvers by number instead.
     pub user_login: String,
     /// `user_email`.
     pub user_email: Option<String>,
@@ -55,6 +55,8 @@ pub struct JobClaims {
     pub sha: String,
     /// `jti`: this token, and no other.
     pub jti: String,
+    /// `iat`: since when there is this token, which GitLab makes when the job begins.
+    pub issued_at: Timestamp,
     /// `exp`: until when the token is valid (the job's timeout).
     pub expires_at: Timestamp,
 }

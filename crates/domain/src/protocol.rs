@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Verdict;
 use crate::audit::{Head, Row};
 use crate::cause::StackEvent;
 use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
@@ -271,4 +272,16 @@ pub struct DeploymentStatus {
     pub approval_url: Option<String>,
     /// Until when.
     pub approval_until: Option<Timestamp>,
+    /// How many people have to approve, and who may, while it waits for that.
+    #[serde(default)]
+    pub approval_wants: Option<String>,
+    /// Who approved already, while more people have to.
+    #[serde(default)]
+    pub approval_progress: Option<String>,
+    /// How people answered.
+    #[serde(default)]
+    pub approval_verdict: Option<Verdict>,
+    /// Who did, and when; or why nobody can any more.
+    #[serde(default)]
+    pub approval_answer: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The stages, as the platform team configured them, and who may do what in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -135,8 +135,12 @@ impl ApprovalPolicy {
 
     /// What is wrong with it, for a person.
     fn fault(&self) -> Option<&'static str> {
-        let people = self.approvers.iter().filter(|approver| !matches!(approver, Approver::Group(_))).count();
-        let all_known = people == self.approvers.len();
+        let all_known = !self.approvers.iter().any(|approver| matches!(approver, Approver::Group(_)));
+        let login = |approver: &Approver| match approver {
+            Approver::Login(login) | Approver::User { login, .. } => login.to_ascii_lowercase(),
+            Approver::Group(path) => path.clone(),
+        };
+        let people = self.approvers.iter().map(login).collect::<BTreeSet<_>>().len();
         if !(1..=MAX_REQUIRED).contains(&self.required) {
             Some("\"required\" is from 1 to 10")
         } else if self.approvers.is_empty() && self.principals.is_empty() {
@@ -599,6 +603,7 @@ pub(crate) mod tests {
     pub(crate) fn claims() -> JobClaims {
         JobClaims {
             jti: "a".into(),
+            issued_at: Timestamp::UNIX_EPOCH,
             expires_at: Timestamp::from_second(1_800_000_000).unwrap(),
             project_id: crate::names::ProjectId(42),
             project_path: "group/news".into(),
@@ -704,7 +709,7 @@ pub(crate) mod tests {
                 "at least one of",
             ),
             (
-                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":2,"approvers":["a"]}}}"#,
+                r#"{"prod":{"account":"111111111111","protected":true,"approval":{"required":2,"approvers":["a","A#9"]}}}"#,
                 "more than there are",
             ),
             (r#"{"prod":{"account":"111111111111","protected":true,"approval":{"approvers":["a b"]}}}"#, "no approver"),

@@ -33,7 +33,7 @@ pub async fn deliver(store: &Store, machines: &Machines, approval: &Approval) ->
     let noted = store.update_approval(&approval.id, |current| {
         // A step that is tried again waits with another token.
         let same = current.filter(|current| current.task_token == approval.task_token && !current.delivered);
-        Ok::<_, Infallible>(same.map(|current| Approval { delivered: true, ..current.clone() }))
+        Ok::<_, Infallible>(same.map(Approval::delivered))
     });
     noted.await?;
     Ok(())

@@ -147,7 +147,7 @@ impl From<DecisionError> for Failure {
     fn from(error: DecisionError) -> Self {
         let name = match &error {
             DecisionError::Expired(_) => ErrorName::ApprovalExpired,
-            DecisionError::Void(_) => ErrorName::ChangeSetStale,
+            DecisionError::Void(error, _) => *error,
             DecisionError::ReasonTooLong | DecisionError::NoReason(_) => ErrorName::InvalidRequest,
             DecisionError::Decided { .. }
             | DecisionError::Again { .. }
@@ -155,6 +155,8 @@ impl From<DecisionError> for Failure {
             | DecisionError::OtherProject(_)
             | DecisionError::OtherPipeline { .. }
             | DecisionError::Unprotected
+            | DecisionError::OwnJob(_)
+            | DecisionError::TooEarly
             | DecisionError::Own(_)
             | DecisionError::NotApprover { .. } => ErrorName::NotAllowed,
         };

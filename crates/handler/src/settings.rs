@@ -63,8 +63,6 @@ impl Settings {
         web_url = "SLIPWAY_WEB_URL";
         /// The name of the SSM parameter with the key of the approval links.
         link_key_parameter = "SLIPWAY_LINK_KEY";
-        /// The name of the SSM parameter with the key that signs the sessions of `web`.
-        session_key_parameter = "SLIPWAY_SESSION_KEY";
         /// The name of the event bus that Slipway tells its events.
         bus = "SLIPWAY_BUS";
         /// The ARN of the SNS topic that is told when a decision is wanted.

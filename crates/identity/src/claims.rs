@@ -39,6 +39,7 @@ pub(crate) fn read(claims: &Claims) -> Result<JobClaims, IdentityError> {
             (matches!(text.len(), 40 | 64) && text.bytes().all(hex)).then(|| text.to_owned())
         })?,
         jti: claims.text("jti")?.to_owned(),
+        issued_at: claims.time("iat")?,
         expires_at: claims.time("exp")?,
     })
 }
@@ -281,6 +282,7 @@ mod tests {
             "ref_protected",
             "sha",
             "jti",
+            "iat",
             "exp",
         ] {
             assert_eq!(without(&[claim]), Err(IdentityError::MissingClaim { claim }));

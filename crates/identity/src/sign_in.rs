@@ -102,7 +102,8 @@ impl SignIn {
     }
 
     /// Where the browser is sent: GitLab's page, which sends it back to `redirect_uri` with `code` and `state`, or with `error`
-    /// and `state`.
+    /// and `state`. Whom it has signed in already it need not ask again; with `anew` it does, so that it can be somebody else
+    /// (`prompt`: <https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest>).
     ///
     /// # Errors
     /// [`IdentityError`] when the issuer does not say where that is.
@@ -110,6 +111,7 @@ impl SignIn {
         &self,
         redirect_uri: &str,
         attempt: &Attempt,
+        anew: bool,
         now: Timestamp,
     ) -> Result<String, IdentityError> {
         let mut location = self.endpoints(now).await?.authorization;
@@ -124,6 +126,9 @@ impl SignIn {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
+        if anew {
+            location.query_pairs_mut().append_pair("prompt", "login");
+        }
         Ok(location.into())
     }
 

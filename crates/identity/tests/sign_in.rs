@@ -58,7 +58,7 @@ async fn press(location: &str, button: (&str, &str)) -> HashMap<String, String> 
 /// The way of `login` up to the moment when the browser is back.
 async fn come_back(sign_in: &SignIn, login: &str) -> (Attempt, String) {
     let attempt = Attempt::new().unwrap();
-    let location = sign_in.location(BACK, &attempt, Timestamp::now()).await.unwrap();
+    let location = sign_in.location(BACK, &attempt, false, Timestamp::now()).await.unwrap();
     let mut back = press(&location, ("user", login)).await;
     assert!(attempt.is_state(&back["state"]));
     (attempt, back.remove("code").unwrap())
@@ -117,7 +117,7 @@ async fn a_person_signs_in_with_keys_that_are_kept_elsewhere() {
 async fn gitlab_is_asked_for_no_more_than_it_must_tell() {
     let (gitlab, sign_in) = start().await;
     let attempt = Attempt::new().unwrap();
-    let location: Url = sign_in.location(BACK, &attempt, Timestamp::now()).await.unwrap().parse().unwrap();
+    let location: Url = sign_in.location(BACK, &attempt, false, Timestamp::now()).await.unwrap().parse().unwrap();
     assert_eq!(location.as_str().split('?').next().unwrap(), format!("{}/oauth/authorize", gitlab.url()));
     let asked: HashMap<_, _> = location.query_pairs().collect();
     let mut names: Vec<_> = asked.keys().map(AsRef::as_ref).collect();
@@ -172,11 +172,11 @@ async fn endpoints_elsewhere_are_not_asked() {
     let (gitlab, sign_in) = start().await;
     let (now, attempt) = (Timestamp::now(), Attempt::new().unwrap());
     let at = |seconds| now + SignedDuration::from_secs(seconds);
-    assert!(sign_in.location(BACK, &attempt, now).await.is_ok());
+    assert!(sign_in.location(BACK, &attempt, false, now).await.is_ok());
     gitlab.lie(Lie::ForeignTokenEndpoint);
-    assert!(sign_in.location(BACK, &attempt, at(3599)).await.is_ok(), "what was read is believed for an hour");
+    assert!(sign_in.location(BACK, &attempt, false, at(3599)).await.is_ok(), "what was read is believed for an hour");
     assert_eq!(gitlab.discoveries(), 1);
-    let refused = sign_in.location(BACK, &attempt, at(3600)).await.unwrap_err();
+    let refused = sign_in.location(BACK, &attempt, false, at(3600)).await.unwrap_err();
     assert!(refused.to_string().contains("token_endpoint \"http://127.0.0.1:9/oauth/token\" is not on"), "{refused}");
     for (seconds, discoveries) in [(3604, 2), (3605, 3)] {
         let refused = sign_in.finish(BACK, "code", &attempt, at(seconds)).await.unwrap_err();
@@ -223,7 +223,7 @@ async fn a_code_counts_once_and_for_its_own_sign_in() {
 async fn a_person_denies_it() {
     let (_gitlab, sign_in) = start().await;
     let attempt = Attempt::new().unwrap();
-    let location = sign_in.location(BACK, &attempt, Timestamp::now()).await.unwrap();
+    let location = sign_in.location(BACK, &attempt, false, Timestamp::now()).await.unwrap();
     let back = press(&location, ("deny", "1")).await;
     assert_eq!(back["error"], "access_denied");
     assert!(attempt.is_state(&back["state"]) && !back.contains_key("code"));
@@ -238,7 +238,7 @@ async fn an_application_that_gitlab_does_not_know() {
     assert_eq!(refused, Err(IdentityError::ClientRefused { error: "invalid_client" }));
 
     // GitLab says so on a page of its own, and sends nobody anywhere.
-    let good: Url = known.location(BACK, &attempt, Timestamp::now()).await.unwrap().parse().unwrap();
+    let good: Url = known.location(BACK, &attempt, false, Timestamp::now()).await.unwrap().parse().unwrap();
     for (name, value, error) in [
         ("client_id", None, "invalid_request"),
         ("client_id", Some("stranger"), "invalid_client"),

@@ -24,7 +24,7 @@ pub const RELEASE_ROLE: &str = "arn:aws:iam::999999999999:role/release";
 /// The name of the control plane's stack.
 pub const STACK: &str = "slipway";
 
-/// The stages of the demo and the tests: dev is ephemeral, staging and prod are protected, prod asks for an approval.
+/// The stages of the demo and the tests: dev is ephemeral, staging and prod are protected, prod asks for an approval, and critical for two.
 #[must_use]
 pub fn stages() -> String {
     serde_json::json!({
@@ -33,7 +33,9 @@ pub fn stages() -> String {
             "stack": {"policy": {"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]}}},
         "prod": {"account": PROD, "protected": true, "refs": ["main"],
             "approval": {"required": 1, "approvers": ["release-manager#8", "group/leads"], "principals": [RELEASE_ROLE], "by_job": true,
-                "expires_in": "3d"}}
+                "expires_in": "3d"}},
+        "critical": {"account": PROD, "protected": true, "refs": ["main"],
+            "approval": {"required": 2, "approvers": ["release-manager#8", "group/leads"], "reason_required": true}}
     })
     .to_string()
 }

@@ -7,7 +7,7 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::{self, Admission, AdmissionError};
-use slipway_domain::approval::link_id;
+use slipway_domain::approval::{Approval, DecisionError, link_id};
 use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
@@ -282,10 +282,12 @@ impl Api {
             None => None,
             Some(_) => self.bucket.get_json(&review_key(key, &deployment.id), MAX_SHOWN_BYTES).await?,
         };
-        let question = match record.approval.filter(|_| record.outcome.is_none()) {
+        let asked = match record.approval {
             None => None,
-            Some(id) => self.store.approval(&id).await?.filter(|approval| approval.is_open(now).is_ok()),
+            Some(id) => self.store.approval(&id).await?,
         };
+        let answer = asked.as_ref().and_then(|asked| asked.is_open(now).err());
+        let question = asked.filter(|_| answer.is_none() && record.outcome.is_none());
         let approval_url = match question {
             None => None,
             Some(_) => {
@@ -306,6 +308,15 @@ impl Api {
             events: events.unwrap_or_default(),
             review,
             approval_url,
+            approval_wants: question
+                .as_ref()
+                .map(|asked| format!("{} of {}", asked.policy.required, asked.policy.who())),
+            approval_progress: question.as_ref().and_then(Approval::progress),
+            approval_verdict: match &answer {
+                Some(DecisionError::Decided { verdict, .. }) => Some(*verdict),
+                Some(_) | None => None,
+            },
+            approval_answer: answer.map(|answer| answer.to_string()),
             approval_until: question.map(|approval| approval.expires_at),
         })
     }

@@ -1,6 +1,7 @@
 //! Stores the question, with the token by which Step Functions waits for the answer, and gives the lease up meanwhile.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use jiff::Timestamp;
@@ -20,6 +21,9 @@ use slipway_domain::release::review_key;
 use slipway_domain::review::{MAX_REVIEW_BYTES, Review};
 use slipway_handler::{Done, Failure};
 
+/// How long telling people may take: the question stands whether it succeeds or not.
+const ANNOUNCING: Duration = Duration::from_secs(15);
+
 /// What the function works with.
 pub(crate) struct Ask {
     pub(crate) store: Store,
@@ -37,6 +41,9 @@ pub(crate) struct Ask {
 pub(crate) struct Input {
     deployment: DeploymentRef,
     task_token: String,
+    /// How often the step was tried before. Each try has a token of its own, and one that comes late must not put its own in the place of
+    /// a later one's.
+    tried: u32,
 }
 
 impl Ask {
@@ -54,6 +61,7 @@ impl Ask {
             id: id.clone(),
             deployment: input.deployment.clone(),
             task_token: input.task_token,
+            tried: input.tried,
             binding,
             policy,
             requester: requester.clone(),
@@ -65,13 +73,16 @@ impl Ask {
             delivered: false,
         };
         let stored = self.store.update_approval(&id, |known| {
-            Ok::<_, Infallible>(Some(match known {
-                None => question.clone(),
+            Ok::<_, Infallible>(match known {
+                None => Some(question.clone()),
                 // The step is tried again, with a token of its own: the question is the same, and so is its answer.
-                Some(known) => Approval { task_token: question.task_token.clone(), delivered: false, ..known.clone() },
-            }))
+                Some(known) => known.tried_again(&question.task_token, question.tried),
+            })
         });
         let stored = stored.await?.unwrap_or(question);
+        if stored.tried != input.tried {
+            return Ok(Done {});
+        }
         let key = &deployment.environment;
         let waiting = Waiting {
             deployment: deployment.id.clone(),
@@ -90,7 +101,15 @@ impl Ask {
         // An answer that was given to an earlier try of this step belongs to this one's token, too.
         slipway_handler::deliver(&self.store, &self.machines, &stored).await?;
         if !stored.announced && stored.is_open(now).is_ok() {
-            self.announce(&record, &stored, &link).await?;
+            let told = tokio::time::timeout(ANNOUNCING, self.announce(&record, &stored, &link)).await;
+            let failed = match told {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.to_string()),
+                Err(_) => Some("it took too long".to_owned()),
+            };
+            if let Some(message) = failed {
+                tracing::error!(message, "nobody could be told that a decision is wanted");
+            }
         }
         Ok(Done {})
     }
@@ -104,10 +123,7 @@ impl Ask {
         let summary = review.map(|review| review.summary()).unwrap_or_default();
         let url = format!("{}a/{link}", self.web_url);
         let asked_for = ApprovalRequested::new(record, asked, summary, url);
-        if let Err(error) = self.announcements.approval_requested(&asked_for).await {
-            tracing::error!(message = error.to_string(), "nobody could be told that a decision is wanted");
-            return Ok(());
-        }
+        self.announcements.approval_requested(&asked_for).await?;
         let noted = self.store.update_approval(&asked.id, |current| {
             Ok::<_, Infallible>(current.map(|current| Approval { announced: true, ..current.clone() }))
         });

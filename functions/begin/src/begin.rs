@@ -83,6 +83,7 @@ impl Begin {
             }
             Input::Resume(reference) => {
                 let deployment = slipway_handler::record(&self.store, &reference).await?.deployment;
+                self.same_rules(&deployment).await?;
                 self.still_newest(&deployment).await?;
                 self.lease(&deployment, now).await
             }
@@ -157,10 +158,23 @@ impl Begin {
             None => format!("superseded by a {} of an expired environment", by.action.as_str()),
         };
         let void = Void { error: ErrorName::Superseded, why, at: now };
-        match self.store.void_approval(&waiting.approval, &void).await? {
+        match self.store.void_approval(&waiting.approval, &void).await?.filter(|approval| approval.void.is_some()) {
+            // What people answered meanwhile is theirs to hand on who heard it, or sweep's.
             Some(approval) => slipway_handler::deliver(&self.store, &self.machines, &approval).await,
             None => Ok(()),
         }
+    }
+
+    /// Makes sure that what people agreed to is what the stage asks for today: who may, or how many have to, may have changed while they
+    /// decided.
+    async fn same_rules(&self, deployment: &Deployment) -> Result<(), Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let stage = &deployment.environment.stage;
+        if stages.get(stage)?.approval == deployment.approval {
+            return Ok(());
+        }
+        let message = format!("who has to approve in stage {stage} was changed since this was asked");
+        Err(Failure::new(ErrorName::ChangeSetStale, message))
     }
 
     /// Clears the mark that this deployment waits for a person, unless a newer pipeline came meanwhile.

@@ -169,17 +169,20 @@ impl Settle {
     /// Takes away what a failed deployment leaves behind: its question to people, and its change set.
     async fn clean_up(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Failure> {
         if let Some(approval) = &record.approval {
-            self.void(approval, now).await?;
+            self.void(approval, record, now).await?;
         }
         slipway_handler::discard(&self.store, &self.targets, record, now).await?;
         slipway_handler::note(&self.store, record, |record| record.cleaned_up = true).await?;
         Ok(())
     }
 
-    async fn void(&self, approval: &Digest, at: Timestamp) -> Result<(), Failure> {
-        let why = "the deployment ended without a decision".to_owned();
-        let void = Void { error: ErrorName::ChangeSetStale, why, at };
-        match self.store.void_approval(approval, &void).await? {
+    async fn void(&self, approval: &Digest, record: &DeploymentRecord, at: Timestamp) -> Result<(), Failure> {
+        let outcome = record.outcome.as_ref();
+        let error = outcome.and_then(|outcome| outcome.error).unwrap_or(ErrorName::ChangeSetStale);
+        let why = outcome.and_then(|outcome| outcome.message.as_deref()).unwrap_or("nobody said why");
+        let void = Void { error, why: format!("the deployment ended: {why}"), at };
+        match self.store.void_approval(approval, &void).await?.filter(|approval| approval.void.is_some()) {
+            // What people answered meanwhile is theirs to hand on who heard it, or sweep's.
             Some(approval) => slipway_handler::deliver(&self.store, &self.machines, &approval).await,
             None => Ok(()),
         }

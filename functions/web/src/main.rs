@@ -12,7 +12,6 @@ use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_handler::Settings;
 use slipway_identity::{Callers, SignIn, Verifier};
-use tokio::sync::OnceCell;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -23,9 +22,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         store: Store::new(&aws, Settings.table()?),
         bucket: Bucket::new(&aws, Settings.bucket()?),
         machines: Machines::new(&aws),
-        parameters,
-        session_key_parameter: Settings.session_key_parameter()?,
-        session_key: OnceCell::new(),
         verifier: Verifier::with_keys(Arc::clone(&keys), Settings.audience()?),
         sign_in: Settings.gitlab_client_id()?.map(|client_id| SignIn::new(keys, client_id)),
         callers: Callers::new(Settings.sts_endpoint(&aws)?, Settings.region()?),

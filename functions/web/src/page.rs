@@ -7,7 +7,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, Decider, Decision, MAX_REASON_CHARS, Standing};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::deployment::{DeploymentRecord, Ending};
-use slipway_domain::review::{Group, Recreation, Review, Risk, Shown};
+use slipway_domain::review::{Group, Recreation, Review, Risk, Shown, visible};
 use slipway_handler::Failure;
 use slipway_web::request::Link;
 
@@ -29,6 +29,8 @@ pub(crate) struct Viewer {
     /// Why this one may not approve, or reject.
     pub(crate) may_not_approve: Option<String>,
     pub(crate) may_not_reject: Option<String>,
+    /// Whether this one decided already.
+    pub(crate) has_decided: bool,
 }
 
 /// What the page shows.
@@ -59,7 +61,7 @@ impl<'a> Page<'a> {
         now: Timestamp,
     ) -> Self {
         let standing = approval.standing(now);
-        let closed = approval.is_open(now).err().map(|why| why.to_string());
+        let closed = approval.is_open(now).err().map(|why| sentence(&why.to_string()));
         let left = approval.expires_at.duration_since(now);
         let left = match left.as_hours() {
             hours if hours >= 48 => format!("{} days", hours / 24),
@@ -89,6 +91,11 @@ impl<'a> Page<'a> {
         self
     }
 
+    /// Whether people answered: otherwise the page says why nobody can any more.
+    fn is_decided(&self) -> bool {
+        matches!(self.standing, Standing::Approved | Standing::Rejected(_))
+    }
+
     /// How many people more have to approve.
     fn missing(&self) -> usize {
         match self.standing {
@@ -108,13 +115,14 @@ impl<'a> Page<'a> {
 
     /// How the deployment ended, in a word.
     fn ending(&self) -> &'static str {
-        match self.record.outcome.as_ref().map(|outcome| outcome.ending) {
-            Some(Ending::Succeeded) => "live",
-            Some(Ending::NoChanges) => "nothing to change",
-            Some(Ending::TornDown) => "torn down",
-            Some(Ending::Repaired | Ending::Looked) => "repaired",
-            Some(Ending::Failed) => "failed",
-            None => "",
+        let Some(outcome) = &self.record.outcome else { return "" };
+        match outcome.ending {
+            Ending::Succeeded => "live",
+            Ending::NoChanges => "nothing to change",
+            Ending::TornDown => "torn down",
+            Ending::Repaired | Ending::Looked => "repaired",
+            Ending::Failed if outcome.error == Some(ErrorName::ApprovalRejected) => "nothing was changed",
+            Ending::Failed => "failed",
         }
     }
 
@@ -149,9 +157,22 @@ struct Refusal<'a> {
     back: Option<&'a Link>,
 }
 
+/// A message as a sentence: those of errors begin small and have no end.
+fn sentence(message: &str) -> String {
+    let mut chars = visible(message).chars().collect::<Vec<_>>();
+    if let Some(first) = chars.first_mut() {
+        *first = first.to_ascii_uppercase();
+    }
+    if !chars.last().is_some_and(|last| matches!(last, '.' | '!' | '?')) {
+        chars.push('.');
+    }
+    chars.into_iter().collect()
+}
+
 /// The page that says no, and leads `back` to the approval that it is about.
 pub(crate) fn refusal(title: &str, message: &str, back: Option<&Link>) -> String {
-    Refusal { style: STYLE, title, message, back }.render().unwrap_or_default()
+    let message = sentence(message);
+    Refusal { style: STYLE, title, message: &message, back }.render().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -169,7 +190,7 @@ mod tests {
                 "environment": {"project": 42, "application": application, "stage": "prod", "environment": "prod"},
                 "id": "01a20632-4446-7cc2-a162-1ba210a234b5", "fence": 1
             },
-            "task_token": "never shown",
+            "task_token": "never shown", "tried": 0,
             "binding": "1".repeat(64),
             "policy": {"required": 1, "approvers": ["release-manager", "group/leads"], "expires_in": "3d"},
             "requester": {
@@ -200,8 +221,13 @@ mod tests {
 
     fn page(approval: &Approval, now: &str) -> String {
         let link = Link::new(&"f".repeat(64)).unwrap();
-        let viewer =
-            Viewer { login: "eve".into(), csrf: "csrf-of-eve".into(), may_not_approve: None, may_not_reject: None };
+        let viewer = Viewer {
+            login: "eve".into(),
+            csrf: "csrf-of-eve".into(),
+            may_not_approve: None,
+            may_not_reject: None,
+            has_decided: false,
+        };
         let record = record(approval);
         let page = Page::new(approval, &record, rich(), &[], now.parse().unwrap());
         page.for_viewer(&link, Some(viewer), true).html().unwrap()
@@ -284,7 +310,7 @@ mod tests {
     #[test]
     fn a_page_without_a_question_has_no_form() {
         let late = page(&asked("news"), "2026-01-05T09:00:00Z");
-        assert!(late.contains("not decided in time") && !late.contains("<form"), "{late}");
+        assert!(late.contains("Not decided in time") && !late.contains("<form"), "{late}");
         let mut decided = asked("news");
         decided.decisions.push(Decision {
             verdict: Verdict::Approve,

@@ -46,7 +46,9 @@ pub struct Request {
     pub json: bool,
     /// Whether only the answer's head is wanted.
     pub head: bool,
-    /// Where this was sent to, as Lambda says: `https://<id>.lambda-url.<region>.on.aws`.
+    /// Where this was sent to, as Lambda says: `<id>.lambda-url.<region>.on.aws`.
+    pub host: String,
+    /// The same with its scheme, as a browser has it.
     pub origin: String,
     /// The cookies: name and value.
     pub cookies: Vec<(String, String)>,
@@ -67,7 +69,12 @@ pub enum Asked {
     /// To see an approval.
     Show(Link),
     /// To be sent to GitLab, to sign in.
-    SignIn(Link),
+    SignIn {
+        /// For which approval.
+        link: Link,
+        /// Whether GitLab is to ask who it is, although it may know somebody.
+        anew: bool,
+    },
     /// Back from GitLab.
     Return(Return),
     /// To decide.
@@ -97,7 +104,7 @@ pub struct Form {
 pub enum Proof {
     /// The session's cookie, and what was in the form that it was shown.
     Session {
-        /// See [`crate::session::Session::csrf`].
+        /// See [`crate::session::csrf`].
         csrf: String,
     },
     /// A job's ID token.
@@ -150,7 +157,8 @@ pub fn wants_json(request: &LambdaFunctionUrlRequest) -> bool {
 pub fn read(request: &LambdaFunctionUrlRequest) -> Result<Request, BadRequest> {
     let path = request.raw_path.as_deref().unwrap_or_default();
     let method = request.request_context.http.method.as_deref().unwrap_or_default();
-    let origin = format!("https://{}", request.request_context.domain_name.as_deref().unwrap_or_default());
+    let host = request.request_context.domain_name.clone().unwrap_or_default();
+    let origin = format!("https://{host}");
     let (link, sign_in) = match path.strip_prefix("/a/") {
         Some(rest) => match rest.strip_suffix("/sign-in") {
             Some(link) => (Some(Link::new(link).ok_or(BadRequest::NotFound)?), true),
@@ -160,7 +168,10 @@ pub fn read(request: &LambdaFunctionUrlRequest) -> Result<Request, BadRequest> {
         None => return Err(BadRequest::NotFound),
     };
     let asked = match (method, link, sign_in) {
-        ("GET" | "HEAD", Some(link), true) => Asked::SignIn(link),
+        ("GET" | "HEAD", Some(link), true) => {
+            let anew = request.raw_query_string.as_deref() == Some("as=somebody-else");
+            Asked::SignIn { link, anew }
+        }
         ("GET" | "HEAD", Some(link), false) => Asked::Show(link),
         ("GET", None, _) => Asked::Return(returned(request)?),
         ("POST", Some(link), false) => Asked::Decide(link, form(request, &origin)?),
@@ -169,7 +180,7 @@ pub fn read(request: &LambdaFunctionUrlRequest) -> Result<Request, BadRequest> {
     let cookies = request.cookies.iter().flatten().take(MAX_COOKIES).filter(|cookie| cookie.len() <= MAX_COOKIE_BYTES);
     let cookies = cookies.filter_map(|cookie| cookie.split_once('='));
     let cookies = cookies.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
-    Ok(Request { asked, json: wants_json(request), head: method == "HEAD", origin, cookies })
+    Ok(Request { asked, json: wants_json(request), head: method == "HEAD", host, origin, cookies })
 }
 
 /// The fields of a form or a query: each once, and none but those that are known.
@@ -247,7 +258,7 @@ fn form(request: &LambdaFunctionUrlRequest, origin: &str) -> Result<Form, BadReq
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
@@ -271,7 +282,7 @@ mod tests {
     fn posted(headers: Value, body: &str) -> Result<Form, BadRequest> {
         match read(&request("POST", &page(), headers, body))?.asked {
             Asked::Decide(_, form) => Ok(form),
-            Asked::Show(_) | Asked::SignIn(_) | Asked::Return(_) => panic!("a POST decides"),
+            Asked::Show(_) | Asked::SignIn { .. } | Asked::Return(_) => panic!("a POST decides"),
         }
     }
 
@@ -280,7 +291,9 @@ mod tests {
         let read = |method: &str, path: &str| read(&request(method, path, json!({}), "")).map(|request| request.asked);
         assert!(matches!(read("GET", &page()), Ok(Asked::Show(_))));
         assert!(matches!(read("HEAD", &page()), Ok(Asked::Show(_))));
-        assert!(matches!(read("GET", &format!("{}/sign-in", page())), Ok(Asked::SignIn(_))));
+        assert!(matches!(read("GET", &format!("{}/sign-in", page())), Ok(Asked::SignIn { anew: false, .. })));
+        let anew = format!("{}/sign-in?as=somebody-else", page());
+        assert!(matches!(read("GET", &anew), Ok(Asked::SignIn { anew: true, .. })));
         assert!(matches!(read("GET", "/callback?state=s&code=c"), Ok(Asked::Return(_))));
         for path in ["/", "/a/", "/a/x", "/callback/", "/A/x", "/favicon.ico"] {
             assert_eq!(read("GET", path).err(), Some(BadRequest::NotFound), "{path}");
@@ -297,7 +310,7 @@ mod tests {
     fn what_gitlab_sends_back_is_read() {
         let returned = |query: &str| match read(&request("GET", &format!("/callback?{query}"), json!({}), ""))?.asked {
             Asked::Return(returned) => Ok((returned.state, returned.code)),
-            Asked::Show(_) | Asked::SignIn(_) | Asked::Decide(..) => panic!("it is a return"),
+            Asked::Show(_) | Asked::SignIn { .. } | Asked::Decide(..) => panic!("it is a return"),
         };
         assert_eq!(returned("code=c%2B&state=s"), Ok(("s".into(), Ok("c+".into()))));
         assert_eq!(

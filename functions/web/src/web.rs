@@ -1,15 +1,14 @@
 //! GET shows and never decides; POST decides, for whoever proves who they are.
 
 use aws_lambda_events::event::lambda_function_urls::LambdaFunctionUrlRequest;
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use jiff::{SignedDuration, Timestamp};
 use slipway_aws::bucket::{Bucket, TOO_LARGE};
 use slipway_aws::machines::Machines;
-use slipway_aws::parameters::Parameters;
 use slipway_aws::store::{Store, StoreError};
 use slipway_domain::ErrorName;
-use slipway_domain::approval::{Approval, DecisionError, Verdict, Who, caller_binding};
+use slipway_domain::approval::{Approval, DecisionError, Session, Verdict, Who, caller_binding};
 use slipway_domain::approver::Approver;
+use slipway_domain::audit::Entry;
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::{Caller, JobClaims, Person};
 use slipway_domain::deployment::DeploymentRecord;
@@ -19,8 +18,7 @@ use slipway_domain::review::Review;
 use slipway_handler::Failure;
 use slipway_identity::{Attempt, Callers, SignIn, Verifier};
 use slipway_web::request::{self, Asked, BadRequest, Form, Link, Proof, Request, Return};
-use slipway_web::session::{self, Session, SessionKey, SigningIn};
-use tokio::sync::OnceCell;
+use slipway_web::session::{self, Secret, SigningIn};
 
 use crate::answer::{Answer, html, json, redirect};
 use crate::page::{self, Page, Viewer};
@@ -33,9 +31,6 @@ pub(crate) struct Web {
     pub(crate) store: Store,
     pub(crate) bucket: Bucket,
     pub(crate) machines: Machines,
-    pub(crate) parameters: Parameters,
-    pub(crate) session_key_parameter: String,
-    pub(crate) session_key: OnceCell<SessionKey>,
     pub(crate) verifier: Verifier,
     pub(crate) sign_in: Option<SignIn>,
     pub(crate) callers: Callers,
@@ -80,7 +75,7 @@ impl Web {
         let (is_json, head) = (request.json, request.head);
         let back = match &request.asked {
             Asked::Show(_) | Asked::Return(_) => None,
-            Asked::SignIn(link) | Asked::Decide(link, _) => Some(link.clone()),
+            Asked::SignIn { link, .. } | Asked::Decide(link, _) => Some(link.clone()),
         };
         let answered = match self.answer(request, now).await {
             Ok(answer) => answer,
@@ -94,7 +89,11 @@ impl Web {
                     (ErrorName::NotFound, 404),
                 ];
                 let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
-                tracing::error!(error = %failure.name, message = failure.message, "failed");
+                if status >= 500 {
+                    tracing::error!(error = %failure.name, message = failure.message, "failed");
+                } else {
+                    tracing::info!(error = %failure.name, message = failure.message, "refused");
+                }
                 // What went wrong inside is for the log, not for whoever holds a link.
                 let message = if status == 500 {
                     "Something went wrong; the function's log says what."
@@ -117,7 +116,7 @@ impl Web {
                 let viewer = self.viewer(&request, &approval, now).await?;
                 self.page(&approval, link, viewer, now).await
             }
-            Asked::SignIn(link) => self.sign_in(&request, link, now).await,
+            Asked::SignIn { link, anew } => self.sign_in(&request, link, *anew, now).await,
             Asked::Return(returned) => self.returned(&request, returned, now).await,
             Asked::Decide(link, form) => self.decide(&request, link, form, now).await,
         }
@@ -159,44 +158,41 @@ impl Web {
         }
     }
 
-    async fn session_key(&self) -> Result<&SessionKey, Failure> {
-        let read = async || {
-            let mut fresh = [0; 32];
-            let random = SystemRandom::new().fill(&mut fresh);
-            random.map_err(|_| Failure::new(ErrorName::Internal, "no random numbers can be had"))?;
-            Ok(SessionKey::new(self.parameters.key_or_make(&self.session_key_parameter, fresh).await?))
-        };
-        self.session_key.get_or_try_init(read).await
-    }
-
-    async fn session(&self, request: &Request, id: &Digest, now: Timestamp) -> Result<Option<Session>, Failure> {
-        let Some(cookie) = request.cookie(&Session::cookie_name(id)) else { return Ok(None) };
-        Ok(Session::open(self.session_key().await?, cookie, id, now))
+    /// Who signed in for the approval in this browser, and the browser's secret.
+    async fn session(
+        &self,
+        request: &Request,
+        id: &Digest,
+        now: Timestamp,
+    ) -> Result<Option<(Secret, Session)>, Failure> {
+        let secret = request.cookie(&session::cookie_name(id)).and_then(Secret::read);
+        let Some(secret) = secret else { return Ok(None) };
+        let session = self.store.session(id, &secret.id()).await?;
+        Ok(session.filter(|session| now < session.until).map(|session| (secret, session)))
     }
 
     async fn viewer(&self, request: &Request, approval: &Approval, now: Timestamp) -> Result<Option<Viewer>, Failure> {
-        let Some(session) = self.session(request, &approval.id, now).await? else { return Ok(None) };
-        let csrf = session.csrf(self.session_key().await?, &approval.binding).unwrap_or_default();
+        let Some((secret, session)) = self.session(request, &approval.id, now).await? else { return Ok(None) };
         let person = session.person();
-        let decides = |verdict| {
-            // Whether a reason is wanted is said where it is written.
-            let decided = approval.decide(verdict, Some("…"), Who::Person(&person), now);
-            decided.err().map(|why| why.to_string())
-        };
+        // Whether a reason is wanted is said where it is written.
+        let decides = |verdict| approval.decide(verdict, Some("…"), Who::Person(&person), now).err();
         let (approve, reject) = (decides(Verdict::Approve), decides(Verdict::Reject));
-        Ok(Some(Viewer { login: session.user_login, csrf, may_not_approve: approve, may_not_reject: reject }))
+        Ok(Some(Viewer {
+            login: session.user_login,
+            csrf: session::csrf(&secret, &approval.binding),
+            has_decided: matches!(approve, Some(DecisionError::Again { .. })),
+            may_not_approve: approve.map(|why| why.to_string()),
+            may_not_reject: reject.map(|why| why.to_string()),
+        }))
     }
 
-    async fn sign_in(&self, request: &Request, link: &Link, now: Timestamp) -> Result<Answer, Failure> {
+    async fn sign_in(&self, request: &Request, link: &Link, anew: bool, now: Timestamp) -> Result<Answer, Failure> {
         // Nobody is sent anywhere for a link that is none.
         self.find(link).await?;
         let sign_in = self.sign_in.as_ref().ok_or_else(nothing_here)?;
-        let attempt = Attempt::new()?;
-        let location = sign_in.location(&callback(request), &attempt, now).await?;
-        let until = now + SignedDuration::from_mins(session::SIGN_IN_MINUTES);
-        let Attempt { state, nonce, verifier } = attempt;
-        let kept = SigningIn { link: link.as_str().to_owned(), state, nonce, verifier, until };
-        Ok(redirect(&location).with_cookie(kept.cookie(self.session_key().await?)))
+        let begun = SigningIn::begin(link.clone(), draw()?);
+        let location = sign_in.location(&callback(request), &attempt(&begun), anew, now).await?;
+        Ok(redirect(&location).with_cookie(Some(begun.cookie())))
     }
 
     async fn returned(&self, request: &Request, returned: &Return, now: Timestamp) -> Result<Answer, Failure> {
@@ -204,10 +200,9 @@ impl Web {
             "This sign-in did not begin in this browser, or is over: open the approval's link, and sign in from there.";
         let sign_in = self.sign_in.as_ref().ok_or_else(nothing_here)?;
         let cookie_name = SigningIn::cookie_name(&returned.state);
-        let key = self.session_key().await?;
-        let kept = request.cookie(&cookie_name).and_then(|cookie| SigningIn::open(key, cookie, &returned.state, now));
+        let kept = request.cookie(&cookie_name).and_then(|cookie| SigningIn::open(cookie, &returned.state));
         let kept = kept.ok_or_else(|| Failure::new(ErrorName::InvalidToken, AGAIN))?;
-        let link = Link::new(&kept.link).ok_or_else(nothing_here)?;
+        let link = &kept.link;
         let forget = session::forget(&cookie_name);
         let code = match &returned.code {
             Ok(code) => code,
@@ -216,29 +211,38 @@ impl Web {
                     "access_denied" => "The sign-in was cancelled, and nothing was decided.".to_owned(),
                     other => format!("GitLab did not sign you in: {}.", slipway_domain::review::visible(other)),
                 };
-                return Ok(html(403, page::refusal("Not signed in", &message, Some(&link))).with_cookie(Some(forget)));
+                return Ok(html(403, page::refusal("Not signed in", &message, Some(link))).with_cookie(Some(forget)));
             }
         };
-        let SigningIn { state, nonce, verifier, .. } = kept;
-        let attempt = Attempt { state, nonce, verifier };
-        let person = match sign_in.finish(&callback(request), code, &attempt, now).await {
+        let person = match sign_in.finish(&callback(request), code, &attempt(&kept), now).await {
             Ok(person) => person,
             Err(error) => {
                 let failure = Failure::from(error);
                 tracing::error!(error = %failure.name, message = failure.message, "failed");
                 let status = if failure.name == ErrorName::InvalidToken { 401 } else { 503 };
-                let refused = page::refusal("Not signed in", &failure.message, Some(&link));
+                let refused = page::refusal("Not signed in", &failure.message, Some(link));
                 return Ok(html(status, refused).with_cookie(Some(forget)));
             }
         };
-        let approval = self.find(&link).await?;
-        let named = |group: &str| {
-            let is = |approver: &Approver| approver.is(0, "", &[group.to_owned()]);
+        let approval = self.find(link).await?;
+        let named = |group: &String| {
+            let is = |approver: &Approver| approver.is(0, "", std::slice::from_ref(group));
             approval.policy.approvers.iter().any(|approver| matches!(approver, Approver::Group(_)) && is(approver))
         };
-        let session = Session::new(&approval.id, person, named, now);
+        let until = now + SignedDuration::from_mins(session::SESSION_MINUTES);
+        let session = Session {
+            user_id: person.user_id,
+            user_login: person.user_login,
+            groups: person.groups.into_iter().filter(named).collect(),
+            until,
+        };
+        // Who signs in once more keeps the tabs that are open.
+        let known = self.session(request, &approval.id, now).await?;
+        let known = known.filter(|(_, known)| known.user_id == session.user_id).map(|(secret, _)| secret);
+        let secret = known.map_or_else(draw, Ok)?;
+        self.store.keep_session(&approval.id, &secret.id(), &session).await?;
         let signed_in = redirect(&format!("/a/{}", link.as_str()));
-        Ok(signed_in.with_cookie(Some(forget)).with_cookie(session.cookie(key)))
+        Ok(signed_in.with_cookie(Some(forget)).with_cookie(Some(session::cookie(&approval.id, &secret))))
     }
 
     /// Whose decision it is.
@@ -253,14 +257,13 @@ impl Web {
         match &form.proof {
             Proof::Session { csrf } => {
                 let session = self.session(request, &approval.id, now).await?;
-                let key = self.session_key().await?;
-                let session = session.filter(|session| session.is_csrf(key, &approval.binding, csrf));
-                let session = session.ok_or_else(|| Failure::new(ErrorName::InvalidToken, AGAIN))?;
+                let session = session.filter(|(secret, _)| session::is_csrf(secret, &approval.binding, csrf));
+                let (_, session) = session.ok_or_else(|| Failure::new(ErrorName::InvalidToken, AGAIN))?;
                 Ok(Proven::Person(session.person()))
             }
             Proof::Job { id_token } => Ok(Proven::Job(Box::new(self.verifier.verify(id_token, now).await?))),
             Proof::Caller { url } => {
-                let binding = caller_binding(&approval.id, form.verdict);
+                let binding = caller_binding(&approval.id, &request.host, form.verdict, form.reason.as_deref());
                 Ok(Proven::Caller(self.callers.verify(url, binding.as_str(), now).await?))
             }
         }
@@ -289,21 +292,52 @@ impl Web {
             None if request.json => Ok(state(&approval, now)),
             None => Ok(redirect(&format!("/a/{}", link.as_str()))),
             Some(error) => {
-                let status = match &error {
-                    DecisionError::Decided { .. } | DecisionError::Again { .. } => 409,
-                    DecisionError::NoReason(_) | DecisionError::ReasonTooLong => 400,
-                    DecisionError::Expired(_)
-                    | DecisionError::Void(_)
-                    | DecisionError::NotByJob(_)
+                if approval.is_open(now).is_ok() {
+                    self.on_record(&approval, &proven, form.verdict, &error, now).await?;
+                }
+                let (status, title) = match &error {
+                    DecisionError::Decided { .. } | DecisionError::Again { .. } => (409, "Decided already"),
+                    DecisionError::NoReason(_) => (400, "A reason is wanted"),
+                    DecisionError::ReasonTooLong => (400, "The reason is too long"),
+                    DecisionError::Expired(_) => (403, "Too late"),
+                    DecisionError::Void(..) => (403, "Nothing to decide any more"),
+                    DecisionError::NotByJob(_)
                     | DecisionError::OtherProject(_)
                     | DecisionError::OtherPipeline { .. }
                     | DecisionError::Unprotected
+                    | DecisionError::TooEarly
+                    | DecisionError::OwnJob(_)
                     | DecisionError::Own(_)
-                    | DecisionError::NotApprover { .. } => 403,
+                    | DecisionError::NotApprover { .. } => (403, "Not allowed"),
                 };
                 let failure = Failure::from(error);
-                Ok(refuse(status, request.json, failure.name, &failure.message, Some(link)))
+                Ok(refuse_as(title, status, request.json, failure.name, &failure.message, Some(link)))
             }
+        }
+    }
+}
+
+fn draw() -> Result<Secret, Failure> {
+    Secret::draw().ok_or_else(|| Failure::new(ErrorName::Internal, "no random numbers can be had"))
+}
+
+fn attempt(signing_in: &SigningIn) -> Attempt {
+    Attempt { state: signing_in.state(), nonce: signing_in.nonce(), verifier: signing_in.verifier() }
+}
+
+impl Web {
+    /// Who tried to decide, and was not let, goes on record once.
+    async fn on_record(
+        &self,
+        approval: &Approval,
+        proven: &Proven,
+        verdict: Verdict,
+        why: &DecisionError,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        match Entry::refused(approval, proven.who(), verdict, why, now) {
+            Some((who, entry)) => Ok(self.store.refuse_decision(approval, &who, &entry).await?),
+            None => Ok(()),
         }
     }
 }
@@ -317,11 +351,7 @@ fn callback(request: &Request) -> String {
 fn state(approval: &Approval, now: Timestamp) -> Answer {
     let (state, message) = match approval.is_open(now) {
         Ok(()) if approval.decisions.is_empty() => ("open".to_owned(), "nobody has decided yet".to_owned()),
-        Ok(()) => {
-            let by: Vec<&str> = approval.decisions.iter().map(|decision| decision.decider.name()).collect();
-            let message = format!("approved by {}: {} of {}", by.join(" and "), by.len(), approval.policy.required);
-            ("open".to_owned(), message)
-        }
+        Ok(()) => ("open".to_owned(), approval.progress().unwrap_or_default()),
         Err(error @ DecisionError::Decided { verdict, .. }) => (verdict.done().to_owned(), error.to_string()),
         Err(error) => ("closed".to_owned(), error.to_string()),
     };
@@ -329,8 +359,21 @@ fn state(approval: &Approval, now: Timestamp) -> Answer {
 }
 
 fn refuse(status: u16, is_json: bool, name: ErrorName, message: &str, back: Option<&Link>) -> Answer {
+    let title = match status {
+        400 => "That cannot be read",
+        401 => "Not signed in",
+        403 => "Not allowed",
+        404 => "Not found",
+        405 => "Not answered",
+        503 => "Try again in a moment",
+        _ => "Something went wrong",
+    };
+    refuse_as(title, status, is_json, name, message, back)
+}
+
+fn refuse_as(title: &str, status: u16, is_json: bool, name: ErrorName, message: &str, back: Option<&Link>) -> Answer {
     if is_json {
         return json(status, &serde_json::json!({"error": name, "message": message}));
     }
-    html(status, page::refusal(name.as_str(), message, back))
+    html(status, page::refusal(title, message, back))
 }

@@ -11,20 +11,19 @@ const PACKAGE: &str = "axe-core";
 const VERSION: &str = "4.14.1";
 
 /// The rules, by axe's own tags: <https://www.deque.com/axe/core-documentation/api-documentation/#axecore-tags>.
-const TAGS: [&str; 6] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", BEST_PRACTICE];
-const BEST_PRACTICE: &str = "best-practice";
+const TAGS: [&str; 6] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
 /// Calls back with what axe finds on the page.
 static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let run = "
         const done = arguments[arguments.length - 1];
         const told = violation => ({
-            id: violation.id, tags: violation.tags, help: violation.help,
+            id: violation.id, help: violation.help,
             places: violation.nodes.map(node => `${node.target.join(' ')}: ${node.failureSummary}`),
         });
         axe.run(document, {runOnly: {type: 'tag', values: TAGS}, resultTypes: ['violations']}).then(
             results => done(results.violations.map(told)),
-            error => done([{id: 'axe itself', tags: [], help: String(error), places: []}]));";
+            error => done([{id: 'axe itself', help: String(error), places: []}]));";
     format!("{}\n{}", source(), run.replace("TAGS", &serde_json::to_string(&TAGS).unwrap()))
 });
 
@@ -32,15 +31,8 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Violation {
     id: String,
-    tags: Vec<String>,
     help: String,
     places: Vec<String>,
-}
-
-impl Violation {
-    pub(super) fn is_against_wcag(&self) -> bool {
-        self.tags.iter().all(|tag| tag != BEST_PRACTICE)
-    }
 }
 
 impl fmt::Display for Violation {

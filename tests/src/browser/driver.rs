@@ -1,7 +1,7 @@
 //! chromedriver, with the Chromium that it starts; and the few calls of WebDriver (<https://www.w3.org/TR/webdriver2/>) that a
 //! person's browser takes.
 
-use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -98,10 +98,8 @@ impl Processes {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("TMPDIR", &folder).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut chromedriver = command.spawn().unwrap_or_else(|error| match error.kind() {
-            ErrorKind::NotFound => panic!("there is no chromedriver on the PATH; {INSTALL}"),
-            _ => panic!("chromedriver does not start: {error}; {INSTALL}"),
-        });
+        let mut chromedriver =
+            command.spawn().unwrap_or_else(|error| panic!("chromedriver cannot be started: {error}; {INSTALL}"));
         let watcher = watch(&chromedriver, &folder);
         let mut stdout = BufReader::new(chromedriver.stdout.take().unwrap());
         let mut said = String::new();
@@ -120,8 +118,10 @@ impl Processes {
 
 /// A killed test run runs no destructors, but the system closes its end of the pipe: then all processes end, and `folder` goes.
 fn watch(chromedriver: &Child, folder: &Path) -> Child {
+    // A process that is killed may still write for a moment.
+    let script = r#"cat >/dev/null; kill -s KILL -- "-$1"; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$2" && break; sleep 0.1; done"#;
     let mut watcher = Command::new("sh");
-    watcher.args(["-c", "cat >/dev/null; kill -s KILL -- \"-$1\"; rm -rf \"$2\"", "sh"]);
+    watcher.args(["-c", script, "sh"]);
     watcher.arg(chromedriver.id().to_string()).arg(folder).process_group(0);
     watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

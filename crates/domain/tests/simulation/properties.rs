@@ -227,6 +227,10 @@ fn deletable(state: &mut State, execution: usize, id: &str) {
         let what = format!("{} deletes a stack that is {status}", asked.label);
         state.violate(Property::NothingLiveIsDeleted, None, what);
     }
+    if status != "REVIEW_IN_PROGRESS" {
+        // No change set can be executed on a stack whose first create failed.
+        return;
+    }
     // A shell with somebody else's change set in it, who still wants it.
     let wanted = |execution: &Execution| {
         let name = execution.asked.deployment.id.change_set_name();

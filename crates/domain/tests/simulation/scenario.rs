@@ -398,6 +398,7 @@ fn claims(approval: &Approval, login: &str) -> JobClaims {
         deployment_tier: None,
         sha: "c0ffee".into(),
         jti: "jti".into(),
+        issued_at: approval.asked_at,
         expires_at: approval.expires_at,
     }
 }

@@ -667,6 +667,7 @@ impl Step {
             id: id.clone(),
             deployment: DeploymentRef { environment: deployment.environment.clone(), id: deployment.id.clone(), fence },
             task_token: token,
+            tried: 0,
             binding,
             policy,
             requester,
@@ -897,7 +898,7 @@ pub(crate) async fn answer(world: &World, approval: &Approval) -> Result<(), Fai
     send(world, approval, how).await?;
     let noted = world.update(approvals, approval.id.to_string(), |current| {
         let same = current.filter(|current| current.task_token == approval.task_token && !current.delivered);
-        Ok((same.map(|current| Approval { delivered: true, ..current.clone() }), ()))
+        Ok((same.map(Approval::delivered), ()))
     });
     noted.await
 }

@@ -147,6 +147,13 @@ impl Demo {
         )
         .await?;
         self.call("prod", PROD, "prod").await?;
+        self.job(
+            "Who did what to prod is on record, each act with the hash of the one before",
+            NewsJob::new("audit", "main", main),
+            PROD,
+            &["audit", "--stage", "prod", "--environment", "prod"],
+        )
+        .await?;
         self.same_artifacts().await?;
         self.job(
             "feature-x is merged: its stop job tears the environment down",
