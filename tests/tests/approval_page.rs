@@ -264,7 +264,8 @@ fn who_opens_a_question_that_nobody_asks_any_more_is_told_why() {
     in_world(|world| async move {
         let asked = Asked::new(world, "superseded").await;
         let browser = signed_in(world, DESK, &asked, "eve").await;
-        let newer = Asked::on(world, job("create-change", "main"), asked.on.environment.as_str(), &tiny("newer")).await;
+        let newer = job("create-change", "main");
+        let execution = world.begin(&newer, &asked.on, &tiny("newer")).await;
         assert_eq!(asked.end(world).await.error, "Superseded");
         browser.click(APPROVE).await;
         browser.see("Nothing to decide any more").await;
@@ -276,9 +277,10 @@ fn who_opens_a_question_that_nobody_asks_any_more_is_told_why() {
         browser.accessible().await;
         browser.screenshot("superseded").await;
         // One that was stopped says by what.
-        world.machines.stop_execution().execution_arn(&newer.execution).send().await.unwrap();
-        world.settled(&newer.job, &newer.on).await;
-        browser.open(&newer.link).await;
+        let link = world.asked(&newer, &asked.on).await;
+        assert_ne!(link, asked.link);
+        world.machines.stop_execution().execution_arn(execution).send().await.unwrap();
+        browser.open(&link).await;
         browser.see_in_time("the execution was stopped by a person").await;
         browser.screenshot("stopped").await;
     });
