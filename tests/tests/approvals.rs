@@ -182,6 +182,31 @@ fn one_of_two_is_too_few_when_the_time_is_over() {
 }
 
 #[test]
+fn rules_that_change_while_people_decide_ask_for_a_new_decision() {
+    in_world(|world| async move {
+        let ssm = aws_sdk_ssm::Client::new(&world.control_plane.emulator.sdk_config(TOOLING));
+        let name = world.control_plane.output("StagesParameterName");
+        let set = async |approval: Value| {
+            let found = ssm.get_parameter().name(name).send().await.unwrap().parameter.unwrap().value.unwrap();
+            let mut stages: Value = serde_json::from_str(&found).unwrap();
+            stages["shifting"] = json!({"account": PROD, "protected": true, "approval": approval});
+            ssm.put_parameter().name(name).value(stages.to_string()).overwrite(true).send().await.unwrap();
+        };
+        set(json!({"approvers": ["release-manager#8", "group/leads"]})).await;
+        let (job, on) = (job("create-change", "main"), on("shifting", &format!("rules-{}", unique())));
+        let arn = world.begin(&job, &on, &tiny("rules")).await;
+        let link = world.asked(&job, &on).await;
+        set(json!({"approvers": ["release-manager#8"]})).await;
+        let mut eve = Person::new(world);
+        let page = eve.signs_in(&link, "eve").await;
+        assert_eq!(eve.presses(&link, &page, "approve", "").await.status, 303);
+        let ended = world.end(&arn).await;
+        assert_eq!(ended.error, "ChangeSetStale", "{ended:?}");
+        assert!(ended.cause.contains("who has to approve in stage shifting was changed"), "{ended:?}");
+    });
+}
+
+#[test]
 fn somebody_who_plays_the_job_approves() {
     in_world(|world| async move {
         let waiting = waiting(world, "job").await;

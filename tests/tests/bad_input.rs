@@ -249,7 +249,7 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
         "an unknown stage",
         |a| a.deploy()["on"]["stage"] = json!("qa"),
         UnknownStage,
-        &["\"qa\"", "there are: asking, dev, "],
+        &["\"qa\"", "there are: asking, critical, dev, "],
     ),
     (
         "an illegal stage",
@@ -569,7 +569,7 @@ fn a_stage_that_went_meanwhile_deploys_nothing() {
         configure(world, false).await;
         let ended = world.end(&world.start_admitted(&admitted, &job).await).await;
         let found = Refused { name: ended.error, message: ended.cause };
-        assert_eq!(judged("gone", &found, UnknownStage, &["\"gone\"", "there are: asking, dev"]), None);
+        assert_eq!(judged("gone", &found, UnknownStage, &["\"gone\"", "there are: asking, critical, dev"]), None);
         assert!(world.lease_is_free(&on).await);
     });
 }
@@ -990,7 +990,7 @@ const INPUTS: &[Row<fn() -> Value>] = &[
     ("ApprovalFunction", || json!({"deployment": nobody()}), InvalidRequest, &["missing field `task_token`"]),
     (
         "ApprovalFunction",
-        || json!({"deployment": nobody(), "task_token": "t"}),
+        || json!({"deployment": nobody(), "task_token": "t", "tried": 0}),
         NotFound,
         &["there is no deployment 0190a000"],
     ),

@@ -1082,6 +1082,7 @@ impl Runner {
         self.world.end(&answered.arn).await;
         let input = json!({
             "deployment": self.world.question(&answered.link).await["deployment"],
+            "tried": 1,
             "task_token": self.world.question(&other.link).await["task_token"],
         });
         let function = self.world.physical_id("ApprovalFunction").await;
