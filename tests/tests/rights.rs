@@ -1083,6 +1083,7 @@ impl Runner {
         let input = json!({
             "deployment": self.world.question(&answered.link).await["deployment"],
             "task_token": self.world.question(&other.link).await["task_token"],
+            "tried": 1,
         });
         let function = self.world.physical_id("ApprovalFunction").await;
         self.rights.take(removals).await;
