@@ -1084,6 +1084,7 @@ impl Runner {
             "deployment": self.world.question(&answered.link).await["deployment"],
             "tried": 1,
             "task_token": self.world.question(&other.link).await["task_token"],
+            "tried": 1,
         });
         let function = self.world.physical_id("ApprovalFunction").await;
         self.rights.take(removals).await;
