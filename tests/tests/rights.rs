@@ -1082,7 +1082,6 @@ impl Runner {
         self.world.end(&answered.arn).await;
         let input = json!({
             "deployment": self.world.question(&answered.link).await["deployment"],
-            "tried": 1,
             "task_token": self.world.question(&other.link).await["task_token"],
             "tried": 1,
         });
