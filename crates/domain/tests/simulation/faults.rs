@@ -191,7 +191,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
             Rules {
                 decide: |approval, verdict, claims, now| {
                     let mut lax = approval.clone();
-                    lax.policy.self_approval = true;
+                    lax.requester.user_id = 0;
                     lax.decide(verdict, None, Who::Job(claims), now)
                 },
                 ..right()
