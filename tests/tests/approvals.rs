@@ -642,6 +642,28 @@ fn what_was_done_is_on_record_and_stays_as_it_was() {
 }
 
 #[test]
+fn a_rejection_and_a_teardown_are_on_record_too() {
+    in_world(|world| async move {
+        let told = |rows: &[Row]| -> Vec<String> {
+            let done = |row: &Row| row.read().map(|written| written.entry.act.done().to_owned()).unwrap();
+            rows.iter().map(done).collect()
+        };
+        let waiting = waiting(world, "rejected").await;
+        let manager = waiting.played_by(8, "release-manager");
+        assert_eq!(world.decide(&waiting.link, "reject", &manager).await.0, 200);
+        assert_eq!(world.end(&waiting.arn).await.error, "ApprovalRejected");
+        let (rows, head) = waiting.audit(world).await;
+        assert_eq!(told(&rows), ["admitted", "reviewed", "rejected", "settled"]);
+        assert_eq!(verify(&waiting.key(), &rows, &head, &[]), Ok(()));
+        let (dana, on) = (job("deploy-dev", "feature"), on("dev", &format!("review/gone-{}", unique())));
+        assert_eq!(world.deploy(&dana, &on, &tiny("gone")).await.status, "SUCCEEDED");
+        assert_eq!(world.teardown(&dana, &on).await.status, "SUCCEEDED");
+        let (rows, _) = world.audit(&dana, &on).await;
+        assert_eq!(told(&rows), ["admitted", "reviewed", "executed", "settled", "admitted", "torn down"]);
+    });
+}
+
+#[test]
 fn people_are_told_that_a_decision_is_wanted() {
     in_world(|world| async move {
         let config = world.control_plane.emulator.sdk_config(TOOLING);
