@@ -34,7 +34,8 @@ const MAX_CODE_BYTES: usize = 512;
 /// What a sign-in keeps to itself until the browser comes back: random, and of one sign-in only. Each is 32 bytes in base64url,
 /// 43 characters, as RFC 7636 wants a verifier to be at least.
 pub struct Attempt {
-    /// Goes to GitLab and comes back with the browser: shows that it is the one that was sent. See [`Attempt::is_state`].
+    /// Goes to GitLab and comes back with the browser: shows that it is the one that was sent. Who has the browser compares it
+    /// before [`SignIn::finish`]: without that somebody could make a person's browser end another's sign-in.
     pub state: String,
     /// Goes to GitLab and comes back in the ID token: shows that the token is of this sign-in.
     pub nonce: String,
@@ -49,13 +50,6 @@ impl Attempt {
     /// [`IdentityError::NoRandomness`].
     pub fn new() -> Result<Self, IdentityError> {
         Ok(Self { state: random()?, nonce: random()?, verifier: random()? })
-    }
-
-    /// Whether the browser came back with this one's state. The caller asks before [`SignIn::finish`]: without it somebody
-    /// could make a person's browser end another's sign-in.
-    #[must_use]
-    pub fn is_state(&self, state: &str) -> bool {
-        are_equal(&self.state, state)
     }
 }
 
