@@ -499,6 +499,18 @@ impl World {
         plain(&request.consistent_read(true).send().await.unwrap().item.unwrap()["row"])
     }
 
+    /// Lets the time for the decision behind an approval's link pass.
+    pub async fn expire_question(&self, link: &str) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let id = Digest::of(link.rsplit('/').next().unwrap_or_default().as_bytes());
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S(format!("APPROVAL#{id}"))).key("sk", A::S("APPROVAL".into()));
+        let request = request.update_expression("SET #row.expires_at = :past");
+        let request = request.expression_attribute_names("#row", "row");
+        let past = A::S("2026-01-05T09:00:00Z".into());
+        request.expression_attribute_values(":past", past).send().await.unwrap();
+    }
+
     /// The physical id of one of template.yaml's resources.
     pub async fn physical_id(&self, logical_id: &str) -> String {
         let client = self.cloudformation(TOOLING);

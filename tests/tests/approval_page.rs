@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::json;
-use slipway_domain::names::{ApplicationName, Digest};
+use slipway_domain::names::ApplicationName;
 use slipway_domain::protocol::On;
 use slipway_domain::review::{Change, ChangeAction, Fate, Property, Recreation, Replacement, Review};
 use slipway_local::PROD;
@@ -70,18 +69,6 @@ impl Asked {
     /// How often it was decided.
     async fn decisions(&self, world: &World) -> usize {
         world.question(&self.link).await["decisions"].as_array().unwrap().len()
-    }
-
-    /// Lets the time for a decision pass.
-    async fn expire(&self, world: &World) {
-        let id = Digest::of(self.link.rsplit('/').next().unwrap().as_bytes());
-        let request = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
-        let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
-        let request = request.key("sk", AttributeValue::S("APPROVAL".into()));
-        let request =
-            request.update_expression("SET #row.expires_at = :past").expression_attribute_names("#row", "row");
-        let past = AttributeValue::S("2026-01-05T09:00:00Z".into());
-        request.expression_attribute_values(":past", past).send().await.unwrap();
     }
 
     /// Puts a review in place of the true one, which the embedded AWS writes without values.
@@ -245,7 +232,7 @@ fn after_the_time_nobody_decides() {
     in_world(|world| async move {
         let asked = Asked::new(world, "expired").await;
         let browser = signed_in(world, DESK, &asked, "eve").await;
-        asked.expire(world).await;
+        world.expire_question(&asked.link).await;
         browser.click(APPROVE).await;
         browser.see("Not decided in time").await;
         browser.accessible().await;

@@ -163,14 +163,7 @@ fn one_of_two_is_too_few_when_the_time_is_over() {
         let mut manager = Person::new(world);
         let page = manager.signs_in(&link, "release-manager").await;
         assert_eq!(manager.presses(&link, &page, "approve", "tested").await.status, 303);
-        let id = Digest::of(link.rsplit('/').next().unwrap().as_bytes());
-        let request = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
-        let request = request.key("pk", AttributeValue::S(format!("APPROVAL#{id}")));
-        let request = request.key("sk", AttributeValue::S("APPROVAL".into()));
-        let request =
-            request.update_expression("SET #row.expires_at = :past").expression_attribute_names("#row", "row");
-        let past = AttributeValue::S("2026-01-05T09:00:00Z".into());
-        request.expression_attribute_values(":past", past).send().await.unwrap();
+        world.expire_question(&link).await;
         let page = manager.open(&link).await.body;
         assert!(
             page.contains("Not decided in time") && page.contains("approved</strong> by release-manager"),
