@@ -89,11 +89,7 @@ impl Web {
                     (ErrorName::NotFound, 404),
                 ];
                 let status = STATUSES.iter().find(|(name, _)| *name == failure.name).map_or(500, |(_, status)| *status);
-                if status >= 500 {
-                    tracing::error!(error = %failure.name, message = failure.message, "failed");
-                } else {
-                    tracing::info!(error = %failure.name, message = failure.message, "refused");
-                }
+                log(status, &failure);
                 // What went wrong inside is for the log, not for whoever holds a link.
                 let message = if status == 500 {
                     "Something went wrong; the function's log says what."
@@ -218,8 +214,8 @@ impl Web {
             Ok(person) => person,
             Err(error) => {
                 let failure = Failure::from(error);
-                tracing::error!(error = %failure.name, message = failure.message, "failed");
                 let status = if failure.name == ErrorName::InvalidToken { 401 } else { 503 };
+                log(status, &failure);
                 let refused = page::refusal("Not signed in", &failure.message, Some(link));
                 return Ok(html(status, refused).with_cookie(Some(forget)));
             }
@@ -314,6 +310,15 @@ impl Web {
                 Ok(refuse_as(title, status, request.json, failure.name, &failure.message, Some(link)))
             }
         }
+    }
+}
+
+/// What strangers get wrong is no failure of ours.
+fn log(status: u16, failure: &Failure) {
+    if status >= 500 {
+        tracing::error!(error = %failure.name, message = failure.message, "failed");
+    } else {
+        tracing::info!(error = %failure.name, message = failure.message, "refused");
     }
 }
 
