@@ -87,13 +87,18 @@ struct Processes {
     chromedriver: Child,
     port: u16,
     folder: PathBuf,
-    watcher: Child,
+    watcher: Option<Child>,
     // It may want to say more.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Processes {
+    /// chromedriver takes a free port of IPv6 and then wants the same of IPv4, which somebody else may have: then it ends.
     fn start() -> Self {
+        (0..20).find_map(|_| Self::try_start()).expect("chromedriver finds no port that is free")
+    }
+
+    fn try_start() -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("slipway-browser-").tempdir().unwrap().keep();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("TMPDIR", &folder).process_group(0);
@@ -105,15 +110,26 @@ impl Processes {
         let mut said = String::new();
         let port = loop {
             let mut line = String::new();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "chromedriver ends at once; {INSTALL}: {said}");
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                assert!(said.contains("port not available"), "chromedriver ends at once; {INSTALL}: {said}");
+                stop(&mut chromedriver, watcher);
+                return None;
+            }
             let port = line.trim_end().trim_end_matches('.').rsplit_once("started successfully on port ");
             if let Some((_, port)) = port {
                 break port.parse().unwrap();
             }
             said.push_str(&line);
         };
-        Self { chromedriver, port, folder, watcher, _stdout: stdout }
+        Some(Self { chromedriver, port, folder, watcher: Some(watcher), _stdout: stdout })
     }
+}
+
+/// Lets the watcher end all that chromedriver started.
+fn stop(chromedriver: &mut Child, mut watcher: Child) {
+    drop(watcher.stdin.take());
+    let _ = watcher.wait();
+    let _ = chromedriver.wait();
 }
 
 /// A killed test run runs no destructors, but the system closes its end of the pipe: then all processes end, and `folder` goes.
@@ -128,8 +144,8 @@ fn watch(chromedriver: &Child, folder: &Path) -> Child {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        self.watcher.stdin = None;
-        let _ = self.watcher.wait();
-        let _ = self.chromedriver.wait();
+        if let Some(watcher) = self.watcher.take() {
+            stop(&mut self.chromedriver, watcher);
+        }
     }
 }
