@@ -219,7 +219,7 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
     ),
     (
         "no deployment's id",
-        |a| a.payload["ask"] = json!({"status": {"on": a.deploy()["on"], "deployment": "1"}}),
+        |a| a.payload["ask"] = json!({"look": {"status": {"on": a.deploy()["on"], "deployment": "1"}}}),
         InvalidRequest,
         &["malformed"],
     ),
@@ -289,7 +289,7 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
     ),
     (
         "an environment that is not there",
-        |a| a.payload["ask"] = json!({"status": {"on": a.deploy()["on"]}}),
+        |a| a.payload["ask"] = json!({"look": {"status": {"on": a.deploy()["on"]}}}),
         NotFound,
         &["there is no environment review/"],
     ),

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
 use slipway_domain::names::{Digest, RolledBackName};
-use slipway_domain::protocol::{Ask, AuditRequest, On, Status, TeardownRequest, UnlockRequest};
+use slipway_domain::protocol::{Ask, AuditRequest, On, Question, Status, TeardownRequest, UnlockRequest};
 use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, PROD, STAGING, TOOLING, inspect, workspace_root};
@@ -1036,7 +1036,7 @@ impl Runner {
     async fn shows_records(&self, removals: &[Removal]) -> Worked {
         let (job, on) = self.live().await?;
         self.rights.take(removals).await;
-        let ask = Ask::Audit(AuditRequest { on: on.clone(), after: 0 });
+        let ask = Ask::Look(Question::Audit(AuditRequest { on: on.clone(), after: 0 }));
         let page = self.world.ask(&self.world.token(job), ask).await.map_err(refused)?;
         check(page["rows"].as_array().is_some_and(|rows| !rows.is_empty()), || page.to_string())
     }

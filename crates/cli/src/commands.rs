@@ -14,7 +14,7 @@ use slipway_domain::protocol::{
 use slipway_domain::release::may_be_given;
 
 use crate::Again;
-use crate::api::Api;
+use crate::api::{Api, Asker};
 use crate::approve::{self, Decided, Proof};
 use crate::args::{
     Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where,
@@ -64,7 +64,7 @@ async fn session(on: On, flags: &Connection, env: &Env) -> Result<Session, CliEr
     let pace = settings::pace(env)?;
     let token = token(flags, env)?;
     let config = crate::aws::config(&plane, &token).await?;
-    let api = Api::new(&config, &plane.api, token);
+    let api = Api::new(&config, &plane.api, Asker::Job(token));
     Ok(Session { api, executions: Executions::new(&config), on, pace })
 }
 

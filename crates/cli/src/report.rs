@@ -344,6 +344,7 @@ mod tests {
         };
         Status {
             stack_name: environment.stack_name(),
+            dns_label: environment.dns_label(),
             environment,
             state: EnvironmentState::Failed,
             release: None,

@@ -55,6 +55,8 @@ error_names! {
     UnknownStage => "Use a stage that the platform team configured, or ask them to add it.",
     /// The stage's policy does not let this job do this.
     NotAllowed => "Run it from a ref and project that the stage allows, or ask the platform team to change the stage.",
+    /// The application has as many environments in the stage as it may.
+    TooManyEnvironments => "Tear down one that the message names, or ask the platform team for a larger max_environments.",
     /// No environment, deployment or admission of that name exists.
     NotFound => "Check the names; `slipway status` shows what exists.",
     /// A newer pipeline deployed, or is deploying, to the environment.

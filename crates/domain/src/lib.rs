@@ -17,6 +17,7 @@ pub mod error_name;
 pub mod lease;
 pub mod names;
 pub mod protocol;
+pub mod registry;
 pub mod release;
 pub mod repair;
 pub mod review;
