@@ -14,7 +14,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let registry = &registry;
     slipway_handler::serve(|payload, now| async move {
         let request: ReaderRequest = slipway_handler::parse(payload)?;
-        registry.answer(request.project, request.look, now).await
+        Box::pin(registry.answer(request.project, request.look, now)).await
     })
     .await
 }
