@@ -14,6 +14,7 @@ pub mod claims;
 pub mod deployment;
 pub mod environment;
 pub mod error_name;
+pub mod expiry;
 pub mod lease;
 pub mod names;
 pub mod protocol;

@@ -166,6 +166,19 @@ impl From<DecisionError> for Failure {
     }
 }
 
+impl From<Superseded> for Failure {
+    fn from(error: Superseded) -> Self {
+        let name = match &error {
+            Superseded::ByPipeline { .. }
+            | Superseded::ByRollback { .. }
+            | Superseded::ByLater { .. }
+            | Superseded::Moved { .. } => ErrorName::Superseded,
+            Superseded::Pinned { .. } => ErrorName::NotAllowed,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
 impl From<OpeningError> for Failure {
     fn from(error: OpeningError) -> Self {
         let name = match &error {
@@ -226,7 +239,6 @@ macro_rules! always {
 }
 
 always! {
-    Superseded => Superseded;
     lease::Lost => LeaseHeld;
     ParametersError => ParameterInvalid;
     NotAmong => InvalidRequest;

@@ -10,7 +10,8 @@ use slipway_aws::store::{Due as Found, Store};
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
 use slipway_domain::approval::Void;
-use slipway_domain::environment::{Due, Environment, Waiting};
+use slipway_domain::environment::{Environment, Waiting};
+use slipway_domain::expiry::Due;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_handler::Failure;
@@ -69,6 +70,7 @@ impl Sweep {
                         let expired = self.expire(&environment, &waiting, now).await;
                         swept.count(&environment.key, expired, |swept| &mut swept.expired_approvals);
                     }
+                    Due::Warn { .. } | Due::Look(_) => {}
                     Due::Teardown { expired_at } => {
                         let started = self.tear_down(&environment, expired_at, now).await;
                         swept.count(&environment.key, started, |swept| &mut swept.teardowns);
@@ -95,7 +97,10 @@ impl Sweep {
     }
 
     async fn tear_down(&self, environment: &Environment, expired_at: Timestamp, now: Timestamp) -> Result<(), Failure> {
-        let admission = self.store.admit(&Admission::of_sweep(&environment.key, expired_at, now)).await?;
+        let admission = self
+            .store
+            .admit(&Admission::of_sweep(&environment.key, expired_at, environment.failed_teardowns, now))
+            .await?;
         let input = ExecutionInput { admission: admission.id.clone(), attempt: 1 };
         let input = serde_json::to_string(&input).map_err(|error| {
             Failure::new(ErrorName::Internal, format!("the execution's input cannot be written: {error}"))
