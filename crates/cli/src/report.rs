@@ -349,9 +349,13 @@ mod tests {
             state: EnvironmentState::Failed,
             release: None,
             commit: None,
+            ref_name: None,
+            deployed_by: None,
+            deployed_at: None,
             url: None,
             outputs: BTreeMap::new(),
             expires_at: None,
+            pin: None,
             deployment: Some(DeploymentStatus {
                 id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),
                 action: Action::Repair,

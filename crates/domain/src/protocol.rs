@@ -11,6 +11,7 @@ use crate::audit::{Head, Row};
 use crate::cause::StackEvent;
 use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
+use crate::expiry::Pin;
 use crate::lease::Holder;
 use crate::names::{
     ApplicationName, Digest, DnsLabel, EnvironmentKey, EnvironmentName, ProjectId, StackName, StageName,
@@ -335,12 +336,20 @@ pub struct Status {
     pub release: Option<Digest>,
     /// The commit that is live.
     pub commit: Option<String>,
+    /// The branch or tag that it came from.
+    pub ref_name: Option<String>,
+    /// The login of who deployed it.
+    pub deployed_by: Option<String>,
+    /// When it became live.
+    pub deployed_at: Option<Timestamp>,
     /// Where it answers.
     pub url: Option<String>,
     /// The stack's outputs.
     pub outputs: BTreeMap<String, String>,
-    /// When it expires.
+    /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Who keeps it for longer than it would live, if anybody.
+    pub pin: Option<Pin>,
     /// The deployment that was asked for, or the last.
     pub deployment: Option<DeploymentStatus>,
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::ErrorName;
 use crate::approval::{Approval, Standing};
 use crate::deployment::{Action, DeploymentId, DeploymentRecord, Ending, Operation};
-use crate::environment::{Environment, EnvironmentState};
+use crate::environment::{Environment, EnvironmentState, Open};
+use crate::expiry::Pin;
 use crate::lease::Holder;
 use crate::names::{
     AccountId, ApplicationName, Digest, DnsLabel, EnvironmentKey, EnvironmentName, ProjectId, Region, StackName,
@@ -44,7 +45,7 @@ impl Partition {
 /// Where the index has an environment: the partition's key, and the key in it.
 #[must_use]
 pub fn listed(environment: &Environment) -> (String, String) {
-    let partition = Partition::of(environment.key.project, is_gone(environment.state));
+    let partition = Partition::of(environment.key.project, !is_there(environment));
     (partition.key(), listed_as(&environment.key))
 }
 
@@ -55,11 +56,11 @@ pub fn listed_as(key: &EnvironmentKey) -> String {
     format!("{project}#{stage}#{application}#{environment}")
 }
 
-fn is_gone(state: EnvironmentState) -> bool {
-    match state {
-        EnvironmentState::TornDown => true,
-        EnvironmentState::New | EnvironmentState::Live | EnvironmentState::Failed => false,
-    }
+/// Whether an environment takes a place: what was torn down does not, until something is deployed there again.
+#[must_use]
+pub fn is_there(environment: &Environment) -> bool {
+    let comes = |open: &Open| open.action == Action::Deploy && !open.settled;
+    environment.state != EnvironmentState::TornDown || environment.open.iter().any(comes)
 }
 
 /// Where a listing goes on. As text it is for whoever got it to give back: what it says is checked, and is nobody else's to read.
@@ -145,9 +146,10 @@ pub struct Selection {
 impl Selection {
     /// The partitions to look into, one after the other.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> {
-        let gone = self.state.map(is_gone);
+        let gone = self.state.map(|state| state == EnvironmentState::TornDown);
         let both = partitions(self.project, self.gone || gone == Some(true));
-        both.filter(move |partition| gone.is_none_or(|gone| gone == partition.gone))
+        // What is deployed again is in the other half, and still torn down until that ends.
+        both.filter(move |partition| gone != Some(false) || !partition.gone)
     }
 
     /// What the keys in a partition begin with; nothing when all of them count.
@@ -169,7 +171,7 @@ impl Selection {
             && self.application.as_ref().is_none_or(|application| *application == key.application)
             && self.stage.as_ref().is_none_or(|stage| *stage == key.stage)
             && self.state.is_none_or(|state| state == environment.state)
-            && self.expiring_by.is_none_or(|by| environment.expires_at.is_some_and(|at| at <= by))
+            && self.expiring_by.is_none_or(|by| environment.lives_until().is_some_and(|at| at <= by))
     }
 
     /// Checks where a listing is asked to go on.
@@ -204,16 +206,24 @@ pub struct Listed {
     pub release: Option<Digest>,
     /// The commit that is live.
     pub commit: Option<String>,
+    /// The branch or tag that it came from.
+    pub ref_name: Option<String>,
+    /// The login of who deployed it.
+    pub deployed_by: Option<String>,
+    /// When it became live.
+    pub deployed_at: Option<Timestamp>,
     /// Where it answers.
     pub url: Option<String>,
-    /// When it expires; never when absent.
+    /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Who keeps it for longer than it would live, if anybody.
+    pub pin: Option<Pin>,
 }
 
 impl Listed {
     /// The environment of that row.
     #[must_use]
-    pub fn of(environment: &Environment) -> Self {
+    pub fn of(environment: &Environment, now: Timestamp) -> Self {
         Self {
             environment: environment.key.clone(),
             state: environment.state,
@@ -223,8 +233,12 @@ impl Listed {
             region: environment.target.region.clone(),
             release: environment.release.clone(),
             commit: environment.commit.clone(),
+            ref_name: environment.ref_name.clone(),
+            deployed_by: environment.deployed_by.clone(),
+            deployed_at: environment.deployed_at,
             url: environment.url.clone(),
-            expires_at: environment.expires_at,
+            expires_at: environment.lives_until(),
+            pin: environment.pinned(now).cloned(),
         }
     }
 }
@@ -362,8 +376,14 @@ pub struct Why {
     pub waits: Option<Waits>,
     /// What to do next, when nothing goes on and something is left to do.
     pub next: Option<String>,
-    /// When it expires; never when absent.
+    /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Who keeps it for longer than it would live, if anybody.
+    pub pin: Option<Pin>,
+    /// How often its teardown failed since it was last deployed.
+    pub failed_teardowns: u32,
+    /// When that is tried again.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// What `environment` waits for at `now`: `record` is the deployment that goes on, or the last one; `holder` has the lease, if
@@ -390,7 +410,10 @@ pub fn why(
         deployment: record.map(Past::of),
         waits,
         next,
-        expires_at: environment.expires_at,
+        expires_at: environment.lives_until(),
+        pin: environment.pinned(now).cloned(),
+        failed_teardowns: environment.failed_teardowns,
+        retry_at: environment.retry_at,
     }
 }
 
@@ -448,6 +471,7 @@ pub fn room(
     new: &EnvironmentKey,
     there: &[Environment],
     unread: usize,
+    now: Timestamp,
 ) -> Result<(), Refusal> {
     let Some(most) = stage.max_environments else { return Ok(()) };
     let mut others: Vec<&Environment> = there.iter().filter(|environment| environment.key != *new).collect();
@@ -455,7 +479,10 @@ pub fn room(
     if count < most as usize {
         return Ok(());
     }
-    others.sort_by_key(|environment| (environment.expires_at.unwrap_or(Timestamp::MAX), environment.key.clone()));
+    others.sort_by_key(|environment| {
+        let until = environment.lives_until().unwrap_or(Timestamp::MAX);
+        (environment.pinned(now).is_some(), until, environment.key.environment.clone())
+    });
     let named = others.iter().take(NAMED).map(|environment| {
         let EnvironmentKey { application, stage, environment: called, .. } = &environment.key;
         let expires = match environment.expires_at {

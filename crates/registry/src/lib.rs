@@ -139,7 +139,7 @@ impl Registry {
             selection.check(page)?;
         }
         let list = self.store.list(&selection, page.as_ref(), LISTED).await?;
-        let environments = list.environments.iter().map(Listed::of).collect();
+        let environments = list.environments.iter().map(|environment| Listed::of(environment, now)).collect();
         Ok(EnvironmentsPage { environments, unreadable: list.unreadable, next: list.next })
     }
 
@@ -205,13 +205,17 @@ impl Registry {
         Ok(Status {
             dns_label: key.dns_label(),
             environment: key,
+            expires_at: environment.lives_until(),
+            pin: environment.pinned(now).cloned(),
             stack_name: environment.stack_name,
             state: environment.state,
             release: environment.release,
             commit: environment.commit,
+            ref_name: environment.ref_name,
+            deployed_by: environment.deployed_by,
+            deployed_at: environment.deployed_at,
             url: environment.url,
             outputs: environment.outputs,
-            expires_at: environment.expires_at,
             deployment,
         })
     }

@@ -10,7 +10,6 @@ use slipway_domain::admission::{self, Admission, AdmissionError};
 use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::claims::JobClaims;
 use slipway_domain::deployment::{Back, DeploymentId};
-use slipway_domain::environment::{Environment, EnvironmentState};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
@@ -90,7 +89,7 @@ impl Api {
         self.can_be_approved(&stages, &request.on)?;
         let mut admission = admission::deploy(request, claims, &stages, now);
         if let Ok(admitted) = &admission
-            && let Err(full) = self.room(&stages, &admitted.environment).await?
+            && let Err(full) = self.room(&stages, &admitted.environment, now).await?
         {
             admission = Err(full.into());
         }
@@ -102,10 +101,16 @@ impl Api {
     }
 
     /// Whether there is room for an environment that is not there yet: by the index, so that two that come at once may both find it.
-    async fn room(&self, stages: &Stages, key: &EnvironmentKey) -> Result<Result<(), Refusal>, Failure> {
+    async fn room(
+        &self,
+        stages: &Stages,
+        key: &EnvironmentKey,
+        now: Timestamp,
+    ) -> Result<Result<(), Refusal>, Failure> {
         let stage = stages.get(&key.stage)?;
-        let is_there = |known: Environment| known.state != EnvironmentState::TornDown;
-        if stage.max_environments.is_none() || self.store.environment(key).await?.is_some_and(is_there) {
+        if stage.max_environments.is_none()
+            || self.store.environment(key).await?.as_ref().is_some_and(registry::is_there)
+        {
             return Ok(Ok(()));
         }
         let selection = Selection {
@@ -121,7 +126,7 @@ impl Api {
             unread += list.unreadable.len();
             page = match list.next {
                 Some(next) => Some(next),
-                None => return Ok(registry::room(&key.stage, stage, key, &there, unread)),
+                None => return Ok(registry::room(&key.stage, stage, key, &there, unread, now)),
             };
         }
     }
