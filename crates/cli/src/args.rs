@@ -9,7 +9,7 @@ Exit codes:
     0  as asked: the stack is live, the environment is gone, the decision is recorded
     1  it failed; the last lines say why, and what to do next
     2  the command line, the environment or a file of settings is wrong
-    3  refused: NotAllowed, StageProtected, UnknownStage or InvalidToken
+    3  refused: NotAllowed, StageProtected, UnknownStage, InvalidToken or TooManyEnvironments
     4  with --no-wait: the deployment awaits a person's approval
   255  `slipway package` failed: as `aws cloudformation package`
   130  interrupted: the deployment goes on, and the last line says how to follow it again

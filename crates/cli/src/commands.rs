@@ -81,7 +81,12 @@ async fn looking(flags: &Connection, reading: &Reading, env: &Env) -> Result<(Ap
         let config = crate::aws::config(&plane, &token).await?;
         return Ok((Api::new(&config, &plane.api, Asker::Job(token)), None));
     };
-    let config = crate::aws::own_config(reader.region.as_deref(), None).await?;
+    let config = crate::aws::own_config(reader.region.as_deref(), None).await.map_err(|error| match error {
+        CliError::Usage(_) => {
+            CliError::Usage("the region is not known: set AWS_REGION, or give --reader the function's ARN".into())
+        }
+        other @ (CliError::Named { .. } | CliError::Remote { .. } | CliError::Local { .. }) => other,
+    })?;
     Ok((Api::new(&config, &reader.function, Asker::Person(reader.project)), Some(reader)))
 }
 
@@ -298,6 +303,7 @@ fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), C
         url: report.url.as_deref(),
         deployment: report.deployment.as_deref(),
         stack: report.stack.as_deref(),
+        dns_label: report.dns_label.as_deref(),
         outputs: &report.outputs,
     };
     let dotenv = dotenv::render(facts);
