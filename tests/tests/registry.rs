@@ -285,6 +285,15 @@ fn why_names_who_holds_the_environment_and_what_cloudformation_does() {
         let mut record = world.recorded(&on, &ended.arn).await;
         let id = record["deployment"]["id"].as_str().unwrap().to_owned();
         record["outcome"] = Value::Null;
+        // Its execution goes on: another one's, which waits for people, stands for it.
+        let alive = world
+            .begin(
+                &slipway_tests::job("create-change", "main"),
+                &slipway_tests::on("prod", &format!("alive-{}", unique())),
+                &tiny("alive"),
+            )
+            .await;
+        record["deployment"]["execution_arn"] = json!(alive);
         record["stack_status"] = json!("UPDATE_IN_PROGRESS");
         world.put_row(&on, &format!("DEPLOY#{id}"), &record).await;
         let Some(Waits::CloudFormation { doing, since, expected, .. }) = why(world, &job, &on).await.waits else {
@@ -295,7 +304,7 @@ fn why_names_who_holds_the_environment_and_what_cloudformation_does() {
 
         // Another one that waits for it.
         world.put_row(&on, "LEASE", &json!({"owner": id, "until": "2100-01-01T00:00:00Z", "fence": 7})).await;
-        let execution = jobs_waiting(world, &on).await;
+        let execution = world.begin(&slipway_tests::job("deploy", "feature"), &on, &tiny("waits")).await;
         let holder = world.told_to_wait(&job, &on).await;
         assert_eq!(holder.deployment.to_string(), id);
         let Some(Waits::Lease { holder, since, until }) = why(world, &job, &on).await.waits else {
@@ -303,14 +312,10 @@ fn why_names_who_holds_the_environment_and_what_cloudformation_does() {
         };
         assert_eq!((holder.deployment.to_string(), holder.user_login.as_deref()), (id, Some("dana")));
         assert_eq!(until.duration_since(since), SignedDuration::from_hours(2));
-        let stop = world.machines.stop_execution().execution_arn(execution);
-        stop.send().await.unwrap();
+        for execution in [execution, alive] {
+            world.machines.stop_execution().execution_arn(execution).send().await.unwrap();
+        }
     });
-}
-
-/// Starts a deployment that has to wait: of the one that holds the environment, the execution goes on.
-async fn jobs_waiting(world: &World, on: &On) -> String {
-    world.begin(&job("deploy", "feature"), on, &tiny("waits")).await
 }
 
 #[test]
@@ -493,9 +498,6 @@ fn the_command_shows_it_to_jobs_and_to_people() {
             ] {
                 let (said, code) = command(world, &[&[verb][..], &environment].concat(), variables).await;
                 assert!(code == Some(0) && said.contains(says), "{verb}: {said}");
-                if std::env::var("SLIPWAY_SHOW").is_ok() {
-                    println!("$ slipway {verb}\n{said}");
-                }
             }
         }
         // A person says which project; and only looks.

@@ -428,7 +428,7 @@ fn print_deployment(status: &Status, console: &Console) {
     let Some(deployment) = &status.deployment else { return };
     console.line(&format!("Last deployment {} ({})", deployment.id, deployment.action.as_str()));
     console.line(&format!("  account   {}", deployment.account));
-    console.line(&format!("  began     {}", deployment.started_at));
+    console.line(&format!("  began     {}", registry::at(deployment.started_at, now())));
     if let Some(stack_status) = &deployment.stack_status {
         console.line(&format!("  stack     {stack_status}"));
     }
@@ -436,7 +436,8 @@ fn print_deployment(status: &Status, console: &Console) {
         Some(outcome) => {
             let ending = serde_json::to_value(outcome.ending).unwrap_or_default();
             let name = outcome.error.map(|name| format!(": {name}")).unwrap_or_default();
-            console.line(&format!("  ended     {} {}{name}", outcome.ended_at, ending.as_str().unwrap_or_default()));
+            let ending = ending.as_str().unwrap_or_default().replace('_', " ");
+            console.line(&format!("  ended     {}: {ending}{name}", registry::at(outcome.ended_at, now())));
             if let Some(message) = &outcome.message {
                 console.line(&format!("  cause     {message}"));
             }

@@ -76,7 +76,7 @@ pub(crate) fn print_history(page: &HistoryPage, console: &Console, now: Timestam
 fn past_columns(deployments: &[Past], now: Timestamp) -> Vec<Column> {
     let column = |title, cell: &dyn Fn(&Past) -> Option<String>| Column::new(title, deployments.iter().map(cell));
     vec![
-        column("BEGAN", &|past| Some(date(past.began_at))),
+        column("BEGAN (UTC)", &|past| Some(date(past.began_at))),
         column("WHAT", &|past| Some(what(past).to_owned())),
         column("RESULT", &|past| Some(result(past))),
         column("TOOK", &|past| {
