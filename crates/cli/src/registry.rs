@@ -174,7 +174,8 @@ pub(crate) fn sentences(why: &Why, now: Timestamp) -> Vec<String> {
         lines.push(format!("Its teardown failed {times}, and is tried again at {}.", at(retry, now)));
     }
     lines.extend(why.pin.as_ref().map(|pin| format!("It is pinned {}.", pinned(pin, now))));
-    lines.extend(why.expires_at.map(|expires| format!("It expires at {}.", at(expires, now))));
+    let expires = why.expires_at.filter(|expires| why.pin.as_ref().is_none_or(|pin| pin.until != *expires));
+    lines.extend(expires.map(|expires| format!("It expires at {}.", at(expires, now))));
     lines.extend(why.next.as_ref().map(|next| format!("What to do: {next}")));
     lines
 }
