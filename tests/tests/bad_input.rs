@@ -1002,6 +1002,22 @@ const INPUTS: &[Row<fn() -> Value>] = &[
     ("BeginFunction", || json!({"end": {}}), InvalidRequest, &["`end`", "`begin`"]),
     ("BeginFunction", || json!({"begin": {"arn": "a"}}), InvalidRequest, &["missing field"]),
     ("BeginFunction", || json!({"resume": nobody()}), NotFound, &["there is no deployment 0190a000", "review/nobody"]),
+    ("ReaderFunction", || json!({}), InvalidRequest, &["missing field `look`"]),
+    ("ReaderFunction", || json!([101, {"environments": {}}]), InvalidRequest, &["a JSON object is expected"]),
+    ("ReaderFunction", || json!({"project": -1, "look": {"environments": {}}}), InvalidRequest, &["malformed", "-1"]),
+    ("ReaderFunction", || json!({"project": null, "look": {"unlock": {}}}), InvalidRequest, &["`unlock`", "`status`"]),
+    (
+        "ReaderFunction",
+        || json!({"project": null, "look": {"why": {"on": on("dev", "review/nobody")}}}),
+        InvalidRequest,
+        &["the project's number"],
+    ),
+    (
+        "ReaderFunction",
+        || json!({"project": 101, "look": {"why": {"on": on("dev", "review/nobody")}}}),
+        NotFound,
+        &["there is no environment review/nobody"],
+    ),
     ("PackageFunction", || json!({}), InvalidRequest, &["missing field `deployment`"]),
     ("PackageFunction", || json!({"deployment": nobody(), "bucket": "x"}), InvalidRequest, &["unknown field `bucket`"]),
     (

@@ -102,6 +102,14 @@ Examples:
     /// Say what an environment waits for, on whom, since when and until when
     #[command(after_help = "Example:\n  slipway why --stage prod")]
     Why(Why),
+    /// Print the DNS label of an environment, without asking anybody
+    #[command(after_help = "\
+The same for the same environment, another one for each other, and known before the first deployment: for a template that makes a host
+name of it.
+
+Example:
+  slipway deploy --stage dev --parameter-overrides HostLabel=$(slipway dns-label --stage dev)")]
+    DnsLabel(DnsLabel),
     /// Follow a deployment to its end: the environment's last one, or an execution
     #[command(after_help = "\
 Examples:
@@ -401,6 +409,16 @@ pub(crate) struct History {
     pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+/// `slipway dns-label`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DnsLabel {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The GitLab project's number (SLIPWAY_PROJECT; CI_PROJECT_ID)
+    #[arg(long, value_name = "NUMBER", help_heading = "Where")]
+    pub(crate) project: Option<u64>,
 }
 
 /// `slipway why`

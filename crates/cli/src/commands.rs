@@ -45,6 +45,13 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Environments(flags) => environments(flags, env, console).await,
         Command::History(flags) => history(flags, env, console).await,
         Command::Why(flags) => why(flags, env, console).await,
+        Command::DnsLabel(flags) => {
+            let key = settings::key(flags, env)?;
+            let names = Names { dns_label: key.dns_label(), stack_name: key.stack_name() };
+            console.line(names.dns_label.as_str());
+            console.document(&names);
+            Ok(0)
+        }
         Command::Audit(flags) => records(flags, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
@@ -457,6 +464,13 @@ fn print_deployment(status: &Status, console: &Console) {
         }
         console.line(&format!("  approve   {link}"));
     }
+}
+
+/// The document of an environment's names.
+#[derive(Serialize)]
+struct Names {
+    dns_label: slipway_domain::names::DnsLabel,
+    stack_name: slipway_domain::names::StackName,
 }
 
 /// The document of a decision.
