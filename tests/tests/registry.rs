@@ -20,7 +20,7 @@ use slipway_domain::deployment::{Ending, Target};
 use slipway_domain::environment::{Environment, EnvironmentState};
 use slipway_domain::expiry::Pin;
 use slipway_domain::names::{
-    AccountId, ApplicationName, EnvironmentKey, EnvironmentName, ProjectId, Region, StageName,
+    AccountId, ApplicationName, EnvironmentKey, EnvironmentName, ProjectId, Region, StackName, StageName,
 };
 use slipway_domain::protocol::{
     Ask, EnvironmentsPage, EnvironmentsRequest, HistoryPage, HistoryRequest, On, Question, ReaderRequest, Status,
@@ -451,6 +451,25 @@ fn a_full_stage_says_what_to_tear_down() {
         assert_eq!(world.deploy(&job("deploy", "feature"), &three, &tiny("small")).await.status, "SUCCEEDED");
         let refused = world.admit(&job("deploy", "feature"), &two, launch(&digest), zip.len()).await.unwrap_err();
         assert_eq!(refused.name, "TooManyEnvironments", "what was torn down comes back only where there is room");
+    });
+}
+
+#[test]
+fn a_stack_keeps_the_name_that_it_was_made_with() {
+    in_world(|world| async move {
+        let (job, called) = (job("deploy", "feature"), format!("review/0123456789abcdef-{}", unique()));
+        let (on, key) = (on("dev", &called), key(101, "dev", "tiny", &called));
+        // As names were made before words like these were cut.
+        let old = format!(
+            "slipway-tiny-dev-review-0123456789abcdef-{}",
+            key.stack_name().as_str().rsplit('-').next().unwrap()
+        );
+        assert_ne!(old, key.stack_name().as_str());
+        let name = StackName::new(&old).unwrap();
+        put(world, key, |it| it.stack_name = name.clone()).await;
+        assert_eq!(world.deploy(&job, &on, &tiny("kept")).await.status, "SUCCEEDED");
+        assert_eq!(world.status(&job, &on).await.unwrap().stack_name, name);
+        assert_eq!(world.stack_status(DEV, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));
     });
 }
 
