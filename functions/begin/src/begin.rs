@@ -116,7 +116,10 @@ impl Begin {
         let stage = stages.get(&environment.stage)?;
         let mut target =
             Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected };
-        if let Some(known) = self.store.environment(&environment).await?.filter(|known| known.is_somewhere()) {
+        let known = self.store.environment(&environment).await?;
+        // However names are made today: its stack keeps the one that it was made with.
+        let stack_name = known.as_ref().map_or_else(|| environment.stack_name(), |known| known.stack_name.clone());
+        if let Some(known) = known.filter(|known| known.is_somewhere()) {
             // What lives in another account, because the stage was moved since, is torn down, and so repaired, there first.
             match action {
                 Action::Teardown | Action::Repair => {
@@ -129,7 +132,7 @@ impl Begin {
         Ok(Deployment {
             id,
             action,
-            stack_name: environment.stack_name(),
+            stack_name,
             target,
             environment,
             launch,
