@@ -473,22 +473,25 @@ impl Store {
         key: &EnvironmentKey,
         mut rule: impl FnMut(Option<&Environment>) -> Result<Environment, E>,
     ) -> Result<Environment, StoreError<E>> {
-        fn indexed(environment: &Environment) -> Attributes {
-            let (listed_in, listed_as) = registry::listed(environment);
-            let mut attributes = match environment.due_at() {
-                None => HashMap::new(),
-                Some(at) => {
-                    let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
-                    due_attributes(format!("DUE#{shard}"), at.as_second())
-                }
-            };
-            attributes.insert("listed_in".to_owned(), text(listed_in));
-            attributes.insert("listed_as".to_owned(), text(listed_as));
-            attributes
-        }
         self.update(&Key::environment(key), indexed, |environment| {
             let next = rule(environment)?;
             Ok((Some(next.clone()), next))
+        })
+        .await
+    }
+
+    /// The same for a rule that also says what is recorded of it.
+    ///
+    /// # Errors
+    /// The rule's, and [`AwsError`].
+    pub async fn update_environment_recording<E>(
+        &self,
+        key: &EnvironmentKey,
+        mut rule: impl FnMut(Option<&Environment>) -> Result<(Environment, Entry), E>,
+    ) -> Result<Environment, StoreError<E>> {
+        self.update_recording(&Key::environment(key), key, indexed, |environment| {
+            let (next, entry) = rule(environment)?;
+            Ok((Some(next.clone()), Some(entry), next))
         })
         .await
     }
@@ -906,6 +909,21 @@ impl Store {
         })
         .await
     }
+}
+
+/// Where an environment is in the indexes.
+fn indexed(environment: &Environment) -> Attributes {
+    let (listed_in, listed_as) = registry::listed(environment);
+    let mut attributes = match environment.due_at() {
+        None => HashMap::new(),
+        Some(at) => {
+            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
+            due_attributes(format!("DUE#{shard}"), at.as_second())
+        }
+    };
+    attributes.insert("listed_in".to_owned(), text(listed_in));
+    attributes.insert("listed_as".to_owned(), text(listed_as));
+    attributes
 }
 
 fn admission_attributes(admission: &Admission) -> Attributes {

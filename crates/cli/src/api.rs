@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use aws_sdk_lambda::primitives::Blob;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::names::ProjectId;
 use slipway_domain::protocol::{
     Admitted, Ask, AuditPage, AuditRequest, DeployRequest, EnvironmentsPage, EnvironmentsRequest, HistoryPage,
-    HistoryRequest, MAX_REQUEST_BYTES, On, Question, ReaderRequest, RepairRequest, Request, RollbackRequest, Status,
-    StatusRequest, TeardownRequest, UnlockRequest, Unlocked, WhyRequest,
+    HistoryRequest, KeepRequest, KeptUntil, MAX_REQUEST_BYTES, On, Question, ReaderRequest, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, WhyRequest,
 };
 use slipway_domain::registry::Why;
 
@@ -61,6 +62,11 @@ impl Api {
     /// Asks to repair.
     pub(crate) async fn repair(&self, request: RepairRequest) -> Result<Admitted, CliError> {
         self.ask_patiently(Ask::Repair(request)).await
+    }
+
+    /// Asks to change how long an environment lives.
+    pub(crate) async fn keep(&self, request: KeepRequest) -> Result<KeptUntil, CliError> {
+        self.ask_patiently(Ask::Keep(request)).await
     }
 
     /// Asks who holds an environment, or to take it away from them.
@@ -142,6 +148,18 @@ impl Api {
         let answer = sent.map_err(|error| remote(call, &error))?;
         read(answer.payload().map(Blob::as_ref).unwrap_or_default(), answer.function_error())
     }
+}
+
+/// Invokes `function` with `input`, by the AWS credentials at hand.
+pub(crate) async fn invoke<T: DeserializeOwned>(
+    client: &aws_sdk_lambda::Client,
+    function: &str,
+    input: &impl Serialize,
+) -> Result<T, CliError> {
+    let payload = serde_json::to_vec(input).map_err(|error| CliError::local("writing the request", error))?;
+    let sent = client.invoke().function_name(function).payload(Blob::new(payload)).send().await;
+    let answer = sent.map_err(|error| remote("lambda:Invoke", &error))?;
+    read(answer.payload().map(Blob::as_ref).unwrap_or_default(), answer.function_error())
 }
 
 /// Reads what the function answered.

@@ -85,6 +85,30 @@ step and ends there; CloudFormation goes on with what it was asked to do.
 Example:
   slipway unlock --stage prod --force --reason 'its account is closed'")]
     Unlock(Unlock),
+    /// Let an environment live for longer than it would
+    #[command(after_help = "\
+From now on, and for at most as long as the stage lets one live after a deployment. It never lives shorter than before.
+
+Example:
+  slipway extend --stage dev --environment review/feature-x --for 3d")]
+    Extend(Extend),
+    /// Keep an environment until a time, whatever it expires by: nobody tears it down meanwhile
+    #[command(
+        after_help = "Example:\n  slipway pin --stage dev --environment review/demo --for 14d --reason 'shown at the fair'"
+    )]
+    Pin(Pin),
+    /// Keep an environment no longer than it lives without its pin
+    #[command(after_help = "Example:\n  slipway unpin --stage dev --environment review/demo")]
+    Unpin(Unpin),
+    /// Run the cleanup now, show what it would do, or let go what it held back
+    #[command(after_help = "\
+The cleanup runs by itself. It is for a person with AWS credentials who may invoke it. It deletes nothing where more environments have
+expired at once than it may delete unseen: look at them with --dry-run, keep those that should not go with `slipway pin`, and confirm.
+
+Examples:
+  slipway sweep --dry-run
+  slipway sweep --confirm")]
+    Sweep(Sweep),
     /// Show an environment and its last deployment
     #[command(after_help = "Example:\n  slipway status --stage prod --json")]
     Status(Status),
@@ -347,6 +371,56 @@ pub(crate) struct Reading {
     /// The GitLab project's number, with --reader: a job sees its own project only (SLIPWAY_PROJECT)
     #[arg(long, value_name = "NUMBER", help_heading = "Where")]
     pub(crate) project: Option<u64>,
+}
+
+/// `slipway extend`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Extend {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// For how long from now on: 12h, 7d (default: the stage's)
+    #[arg(long = "for", value_name = "SPAN")]
+    pub(crate) span: Option<String>,
+}
+
+/// `slipway pin`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Pin {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// For how long from now on: 12h, 7d, at most 90d
+    #[arg(long = "for", value_name = "SPAN")]
+    pub(crate) span: String,
+    /// Why, for whoever wants it gone
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// `slipway unpin`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Unpin {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// `slipway sweep`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Sweep {
+    /// Name or ARN of the control plane's function `sweep` (SLIPWAY_SWEEP)
+    #[arg(long, value_name = "FUNCTION", help_heading = "Connection")]
+    pub(crate) function: Option<String>,
+    /// Show what it would do, and do nothing
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) dry_run: bool,
+    /// Let go what it held back
+    #[arg(long)]
+    pub(crate) confirm: bool,
 }
 
 /// `slipway status`

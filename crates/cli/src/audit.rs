@@ -126,6 +126,8 @@ fn line(row: &Row) -> String {
             let holder = holder.as_ref().map(Holder::to_string).unwrap_or_else(|| format!("fence {fence}"));
             format!("from {holder}")
         }
+        Act::Kept { until: Some(until), .. } => format!("until {}", until.strftime("%Y-%m-%d %H:%M UTC")),
+        Act::Kept { until: None, .. } => String::new(),
     };
     let way = match &entry.by {
         Actor::Job(requester) => format!(" (job {} of pipeline {})", requester.job_id, requester.pipeline_id),

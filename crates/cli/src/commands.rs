@@ -8,8 +8,8 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::Verdict;
 use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
-    Admitted, DeployRequest, DeploymentStatus, HistoryPage, HistoryRequest, MAX_HISTORY, On, RepairRequest,
-    RollbackRequest, Status, TeardownRequest, UnlockRequest,
+    Admitted, DeployRequest, DeploymentStatus, HistoryPage, HistoryRequest, Keep, KeepRequest, MAX_HISTORY, On,
+    RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
 };
 use slipway_domain::release::may_be_given;
 
@@ -41,6 +41,16 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Rollback(flags) => rollback(flags, env, console, again).await,
         Command::Repair(flags) => go_on_with_rollback(flags, env, console, again).await,
         Command::Unlock(flags) => unlock(flags, env, console).await,
+        Command::Extend(flags) => {
+            let span = flags.span.as_deref().map(settings::span).transpose()?;
+            keep(&flags.at, &flags.connection, Keep::Extend { span }, env, console).await
+        }
+        Command::Pin(flags) => {
+            let pin = Keep::Pin { span: settings::span(&flags.span)?, reason: flags.reason.clone() };
+            keep(&flags.at, &flags.connection, pin, env, console).await
+        }
+        Command::Unpin(flags) => keep(&flags.at, &flags.connection, Keep::Unpin {}, env, console).await,
+        Command::Sweep(flags) => crate::sweep::sweep(flags, env, console).await,
         Command::Status(flags) => status(flags, env, console).await,
         Command::Environments(flags) => environments(flags, env, console).await,
         Command::History(flags) => history(flags, env, console).await,
@@ -364,6 +374,19 @@ async fn go_on_with_rollback(flags: &Repair, env: &Env, console: &Console, again
         repair::ways_on(found, &command).iter().for_each(|line| console.line(line));
     }
     Ok(code)
+}
+
+async fn keep(at: &Where, connection: &Connection, keep: Keep, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let session = session(settings::on(at, env)?, connection, env).await?;
+    let kept = session.api.keep(KeepRequest { on: session.on.clone(), keep }).await?;
+    let until = kept
+        .until
+        .map_or_else(|| "for good".to_owned(), |until| until.strftime("until %Y-%m-%d %H:%M UTC").to_string());
+    let pin = kept.pin.as_ref().filter(|pin| Some(pin.until) == kept.until);
+    let pin = pin.map(|pin| format!(", pinned by {} ({})", pin.by, pin.reason)).unwrap_or_default();
+    console.line(&format!("{} lives {until}{pin}.", kept.environment));
+    console.document(&kept);
+    Ok(0)
 }
 
 async fn unlock(flags: &Unlock, env: &Env, console: &Console) -> Result<u8, CliError> {

@@ -20,6 +20,7 @@ mod repair;
 mod report;
 mod samconfig;
 mod settings;
+mod sweep;
 mod table;
 
 use std::process::ExitCode;

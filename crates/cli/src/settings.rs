@@ -15,7 +15,7 @@ use slipway_domain::protocol::{EnvironmentsRequest, On};
 use slipway_domain::repair::{Asked, SkipList};
 use slipway_domain::stages::{Capability, Span};
 
-use crate::args::{Connection, Deploy, DnsLabel, Environments, Following, Reading, Repair, State, Until, Where};
+use crate::args::{Connection, Deploy, DnsLabel, Environments, Following, Reading, Repair, State, Sweep, Until, Where};
 use crate::error::CliError;
 use crate::samconfig::{self, SamConfig};
 
@@ -161,6 +161,19 @@ pub(crate) fn environments(flags: &Environments) -> Result<EnvironmentsRequest, 
         gone: flags.all,
         page: None,
     })
+}
+
+/// A span of time, as a flag gives it.
+pub(crate) fn span(text: &str) -> Result<Span, CliError> {
+    Span::parse(text).map_err(usage)
+}
+
+/// The function `sweep`, and its region; the AWS SDK's own rules when absent.
+pub(crate) fn sweep(flags: &Sweep, env: &Env) -> Result<(String, Option<String>), CliError> {
+    let function = env.or(flags.function.as_ref(), &["SLIPWAY_SWEEP"]);
+    let function = function.ok_or_else(|| missing("the cleanup", "--function", "SLIPWAY_SWEEP"))?;
+    let region = region(&function, env);
+    Ok((function, region))
 }
 
 fn missing(what: &str, flag: &str, variable: &str) -> CliError {

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::approval::MAX_REASON_CHARS;
 use crate::claims::JobClaims;
 use crate::deployment::{Action, Back, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
+use crate::expiry::{Keeping, MAX_PIN, Pin};
 use crate::names::{Digest, EnvironmentKey};
 use crate::protocol::{
-    DeployRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RepairRequest, RollbackRequest, TeardownRequest, UnlockRequest,
+    DeployRequest, Keep, KeepRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RepairRequest, RollbackRequest,
+    TeardownRequest, UnlockRequest,
 };
 use crate::repair::Asked;
 use crate::stages::{Refusal, Stages, StagesError};
@@ -59,6 +61,9 @@ pub enum AdmissionError {
     /// No job: all that have no name would run under the same one.
     #[error("the job has no name: `slipway` takes it from CI_JOB_NAME")]
     Nameless,
+    /// A pin without a reason.
+    #[error("a pin needs a reason, for whoever wants the environment gone")]
+    NoReason,
     /// A field is over its limit.
     #[error("{what} has {found} bytes; the limit is {limit}")]
     TooLarge {
@@ -220,6 +225,44 @@ pub fn unlock(request: &UnlockRequest, claims: &JobClaims, stages: &Stages) -> R
     let chars = request.reason.as_deref().map_or(0, |reason| reason.chars().count());
     limit("reason", chars, MAX_REASON_CHARS)?;
     Ok(requester(claims))
+}
+
+/// Decides whether the job behind `claims` may change how long the environment of `request` lives: whoever may deploy there may. Who
+/// asked, and the rule that makes the environment's next row.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn keep(
+    request: &KeepRequest,
+    claims: &JobClaims,
+    stages: &Stages,
+    now: Timestamp,
+) -> Result<(Requester, Keeping), AdmissionError> {
+    let name = &request.on.stage;
+    let stage = stages.get(name)?;
+    stage.allows(name, claims)?;
+    let keeping = match &request.keep {
+        Keep::Extend { span } => {
+            let (asked, allowed) = (span.unwrap_or(stage.expires_in), stage.expires_in);
+            if asked > allowed {
+                return Err(Refusal::Expiry { stage: name.clone(), asked, allowed }.into());
+            }
+            Keeping::Extend(asked)
+        }
+        Keep::Pin { span, reason } => {
+            if *span > MAX_PIN {
+                return Err(Refusal::Pin { asked: *span, allowed: MAX_PIN }.into());
+            }
+            if reason.trim().is_empty() {
+                return Err(AdmissionError::NoReason);
+            }
+            limit("reason", reason.chars().count(), MAX_REASON_CHARS)?;
+            let by = claims.user_login.clone();
+            Keeping::Pin(Pin { until: now + span.duration(), reason: reason.clone(), by, at: now })
+        }
+        Keep::Unpin {} => Keeping::Unpin,
+    };
+    Ok((requester(claims), keeping))
 }
 
 /// Decides whether the job behind `claims` may tear the environment down.

@@ -83,6 +83,25 @@ pub enum Act {
         /// Its fence.
         fence: u64,
     },
+    /// How long the environment lives was changed.
+    Kept {
+        /// How.
+        how: Kept,
+        /// Until when it lives now.
+        until: Option<Timestamp>,
+    },
+}
+
+/// How the time of an environment was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// It lives for longer.
+    Extended,
+    /// It is kept until a time, whatever else is.
+    Pinned,
+    /// It is not any more.
+    Unpinned,
 }
 
 impl Act {
@@ -99,6 +118,9 @@ impl Act {
             Act::Settled { .. } => "settled",
             Act::TornDown => "torn down",
             Act::Unlocked { .. } => "unlocked",
+            Act::Kept { how: Kept::Extended, .. } => "extended",
+            Act::Kept { how: Kept::Pinned, .. } => "pinned",
+            Act::Kept { how: Kept::Unpinned, .. } => "unpinned",
         }
     }
 }

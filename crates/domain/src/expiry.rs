@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Kept;
 use crate::deployment::{Action, DeploymentId};
 use crate::environment::{Environment, Open, Waiting};
 use crate::names::EnvironmentKey;
@@ -78,6 +79,50 @@ pub enum Due {
     },
     /// A deployment is under way for long: its execution may have died without anybody noticing.
     Look(DeploymentId),
+}
+
+/// How the time of an environment is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeping {
+    /// It lives at least for so long.
+    Extend(Span),
+    /// It is pinned.
+    Pin(Pin),
+    /// It is pinned no more.
+    Unpin,
+}
+
+impl Keeping {
+    /// In the record's word.
+    #[must_use]
+    pub fn how(&self) -> Kept {
+        match self {
+            Keeping::Extend(_) => Kept::Extended,
+            Keeping::Pin(_) => Kept::Pinned,
+            Keeping::Unpin => Kept::Unpinned,
+        }
+    }
+
+    /// Why, in the words of who did it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Keeping::Pin(pin) => Some(&pin.reason),
+            Keeping::Extend(_) | Keeping::Unpin => None,
+        }
+    }
+
+    /// The environment's next row.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn keep(&self, environment: &Environment, now: Timestamp) -> Result<Environment, KeepError> {
+        match self {
+            Keeping::Extend(span) => environment.extended(*span, now),
+            Keeping::Pin(pin) => environment.pinned_by(pin.clone(), now),
+            Keeping::Unpin => environment.unpinned(now),
+        }
+    }
 }
 
 /// Why the time of an environment cannot be changed.

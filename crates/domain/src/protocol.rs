@@ -57,6 +57,8 @@ pub enum Ask {
     Repair(RepairRequest),
     /// To take an environment's lease away from whoever holds it: answered by [`Unlocked`].
     Unlock(UnlockRequest),
+    /// To change how long an environment lives: answered by [`KeptUntil`].
+    Keep(KeepRequest),
     /// To look, which changes nothing.
     Look(Question),
 }
@@ -156,6 +158,50 @@ pub struct UnlockRequest {
     pub force: bool,
     /// Why, for the record: at most [`crate::approval::MAX_REASON_CHARS`] characters.
     pub reason: Option<String>,
+}
+
+/// Asks to change how long an environment lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepRequest {
+    /// Which environment.
+    pub on: On,
+    /// How.
+    pub keep: Keep,
+}
+
+/// How long an environment lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Keep {
+    /// At least for a span from now on.
+    Extend {
+        /// How long, at most what the stage allows; that, when absent.
+        span: Option<Span>,
+    },
+    /// For a span from now on, whatever it expires by.
+    Pin {
+        /// How long, at most [`crate::expiry::MAX_PIN`].
+        span: Span,
+        /// Why, for whoever wants it gone: from 1 to [`crate::approval::MAX_REASON_CHARS`] characters.
+        reason: String,
+    },
+    /// No longer than it lives without a pin.
+    Unpin {},
+}
+
+/// How long an environment lives now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptUntil {
+    /// Which.
+    pub environment: EnvironmentKey,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// When it expires by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Who keeps it for longer.
+    pub pin: Option<Pin>,
 }
 
 /// Who held a lease.

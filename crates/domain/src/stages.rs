@@ -532,6 +532,14 @@ pub enum Refusal {
     /// A protected stage's environment is not torn down.
     #[error("stage {0} is protected: Slipway never deletes its stacks")]
     Protected(StageName),
+    /// Longer than anything is pinned.
+    #[error("the pin is for {asked}; at most {allowed} is allowed, and it can be pinned again")]
+    Pin {
+        /// What was asked for.
+        asked: Span,
+        /// The rule.
+        allowed: Span,
+    },
     /// Longer than the stage allows.
     #[error("expires_in is {asked}; stage {stage} allows at most {allowed}")]
     Expiry {

@@ -106,9 +106,10 @@ impl From<AdmissionError> for Failure {
             | AdmissionError::OtherExecution(_)
             | AdmissionError::Used(_)
             | AdmissionError::Expired(_) => Self::new(ErrorName::NotAllowed, error.to_string()),
-            AdmissionError::Nameless | AdmissionError::TooLarge { .. } | AdmissionError::Reused => {
-                Self::new(ErrorName::InvalidRequest, error.to_string())
-            }
+            AdmissionError::Nameless
+            | AdmissionError::NoReason
+            | AdmissionError::TooLarge { .. }
+            | AdmissionError::Reused => Self::new(ErrorName::InvalidRequest, error.to_string()),
         }
     }
 }
@@ -125,6 +126,7 @@ impl From<Refusal> for Failure {
             | Refusal::Fork
             | Refusal::MergeRequest(_)
             | Refusal::Capability { .. }
+            | Refusal::Pin { .. }
             | Refusal::Expiry { .. } => ErrorName::NotAllowed,
         };
         Self::new(name, refusal.to_string())

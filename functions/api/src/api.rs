@@ -2,19 +2,22 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use slipway_aws::announcements::Bus;
 use slipway_aws::bucket::Bucket;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::{self, Admission, AdmissionError};
+use slipway_domain::announcement::EnvironmentKept;
 use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::claims::JobClaims;
 use slipway_domain::deployment::{Back, DeploymentId};
+use slipway_domain::expiry::KeepError;
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest, Request, RollbackRequest,
-    TeardownRequest, UnlockRequest, Unlocked, Upload,
+    Admitted, Ask, DeployRequest, KeepRequest, KeptUntil, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest,
+    Request, RollbackRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::registry::{self, Selection};
 use slipway_domain::release::{bundle_key, possession_key};
@@ -29,6 +32,7 @@ const LISTED: i32 = 200;
 /// What the function works with.
 pub(crate) struct Api {
     pub(crate) store: Store,
+    pub(crate) bus: Bus,
     pub(crate) bucket: Bucket,
     pub(crate) parameters: Parameters,
     pub(crate) verifier: Verifier,
@@ -47,6 +51,7 @@ pub(crate) struct Api {
 pub(crate) enum Answer {
     Admitted(Box<Admitted>),
     Unlocked(Box<Unlocked>),
+    Kept(Box<KeptUntil>),
     Seen(slipway_registry::Answer),
 }
 
@@ -72,6 +77,7 @@ impl Api {
             Ask::Unlock(unlock) => {
                 self.unlock(&unlock, &claims, now).await.map(|unlocked| Answer::Unlocked(Box::new(unlocked)))
             }
+            Ask::Keep(keep) => self.keep(&keep, &claims, now).await.map(|kept| Answer::Kept(Box::new(kept))),
             Ask::Look(question) => self.registry.answer(Some(claims.project_id), question, now).await.map(Answer::Seen),
         }
     }
@@ -220,6 +226,32 @@ impl Api {
         let entry = Entry { act, by: Actor::Job(by), reason: request.reason.clone(), deployment: Some(owner), at: now };
         let unlocked = self.store.break_lease(&environment, fence, &entry).await?;
         Ok(Unlocked { environment, holder, unlocked })
+    }
+
+    async fn keep(&self, request: &KeepRequest, claims: &JobClaims, now: Timestamp) -> Result<KeptUntil, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let admitted = admission::keep(request, claims, &stages, now);
+        let (by, keeping) = self.on_record("keep", &request.on, claims, now, admitted).await?;
+        let key = key(&request.on, claims);
+        let kept = self.store.update_environment_recording(&key, |current| {
+            let current = current.ok_or_else(|| KeepError::Absent(key.clone()))?;
+            let next = keeping.keep(current, now)?;
+            let entry = Entry {
+                act: Act::Kept { how: keeping.how(), until: next.lives_until() },
+                by: Actor::Job(by.clone()),
+                reason: keeping.reason().map(str::to_owned),
+                deployment: None,
+                at: now,
+            };
+            Ok::<_, KeepError>((next, entry))
+        });
+        let kept = kept.await?;
+        // Telling people fails nothing.
+        if let Err(error) = self.bus.tell(&EnvironmentKept::new(&kept, &by.user_login, now)).await {
+            tracing::error!(environment = %key, %error, "nobody was told how long it lives");
+        }
+        let until = kept.lives_until();
+        Ok(KeptUntil { environment: key, until, expires_at: kept.expires_at, pin: kept.pin })
     }
 
     /// Makes sure, before anybody waits for it, that somebody can give the approval that the stage asks for.

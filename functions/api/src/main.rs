@@ -4,6 +4,7 @@ mod api;
 
 use std::sync::Arc;
 
+use slipway_aws::announcements::Bus;
 use slipway_aws::bucket::Bucket;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
@@ -25,6 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let api = api::Api {
         registry: Registry::new(store.clone(), bucket.clone(), Some(links)),
         store,
+        bus: Bus::new(&aws, Settings.bus()?),
         bucket,
         parameters,
         verifier: Verifier::with_keys(keys, Settings.audience()?),
