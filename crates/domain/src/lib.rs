@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod environment;
 pub mod error_name;
 pub mod expiry;
+pub mod garbage;
 pub mod lease;
 pub mod names;
 pub mod protocol;
