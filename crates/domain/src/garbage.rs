@@ -350,7 +350,10 @@ mod tests {
             look.see(unit, named, day(80));
         }
         look.pass_over(unknown);
-        assert_eq!((look.marked.clone(), look.unmarked.clone(), look.deleted.clone()), (vec![new], vec![named], vec![due]));
+        assert_eq!(
+            (look.marked.clone(), look.unmarked.clone(), look.deleted.clone()),
+            (vec![new], vec![named], vec![due])
+        );
         let after = look.marks();
         let kept = [(due, day(90)), (fresh, day(99)), (new, now), (unknown, day(90))];
         assert_eq!(after.marked, kept.map(|(unit, at)| (unit.to_string(), at)).into());
@@ -376,8 +379,7 @@ mod tests {
         let roots = Roots::of(&begun);
         assert_eq!((roots.launching, roots.deployments), ([bundle].into(), BTreeSet::new()));
 
-        let ids: Vec<DeploymentId> =
-            (0..4).map(|n| DeploymentId::from_execution(day(n), &n.to_string())).collect();
+        let ids: Vec<DeploymentId> = (0..4).map(|n| DeploymentId::from_execution(day(n), &n.to_string())).collect();
         let digest = |text: &str| Some(Digest::of(text.as_bytes()));
         let mut row = begun;
         row.open.clear();
@@ -390,7 +392,10 @@ mod tests {
         row.previous_release = digest("previous");
         let roots = Roots::of(&row);
         let named = ["same again", "live", "previous"].map(|text| digest(text).unwrap());
-        assert_eq!((roots.launched, roots.launching, roots.deployments), (named.into(), BTreeSet::new(), BTreeSet::new()));
+        assert_eq!(
+            (roots.launched, roots.launching, roots.deployments),
+            (named.into(), BTreeSet::new(), BTreeSet::new())
+        );
         // The stack of what failed may name what it launched.
         row.state = EnvironmentState::Failed;
         row.deployment = Some(ids[2].clone());
@@ -398,8 +403,7 @@ mod tests {
         // What waits for people began before deployments were noted as open.
         row.state = EnvironmentState::Live;
         let (pipeline_id, approval, until) = (10, Digest::of(b"approval"), day(5));
-        row.waiting =
-            Some(crate::environment::Waiting { deployment: ids[3].clone(), pipeline_id, approval, until });
+        row.waiting = Some(crate::environment::Waiting { deployment: ids[3].clone(), pipeline_id, approval, until });
         assert_eq!(Roots::of(&row).deployments, [ids[3].clone()].into());
         let release = digest("waits");
         row.open.push(Open {

@@ -1,7 +1,9 @@
 //! `sweep`: the scheduled cleanup.
 
+mod collect;
 mod sweep;
 
+use slipway_aws::bucket::Bucket;
 use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_handler::Settings;
@@ -9,11 +11,15 @@ use slipway_handler::Settings;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = slipway_handler::aws().await;
+    let store = Store::new(&aws, Settings.table()?);
+    let bucket = Bucket::new(&aws, Settings.bucket()?);
     let sweep = sweep::Sweep {
-        store: Store::new(&aws, Settings.table()?),
+        collect: collect::Collect { store: store.clone(), bucket },
+        store,
         machines: Machines::new(&aws),
         teardown_machine: Settings.teardown_machine()?,
     };
     let sweep = &sweep;
-    slipway_handler::serve(|_, now| async move { sweep.handle(now).await }).await
+    slipway_handler::serve(|payload, now| async move { sweep.handle(slipway_handler::parse(payload)?, now).await })
+        .await
 }

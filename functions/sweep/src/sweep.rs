@@ -3,8 +3,10 @@
 
 use std::convert::Infallible;
 
+use crate::collect::{Collect, Collected};
+
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use slipway_aws::machines::Machines;
 use slipway_aws::store::{Due as Found, Store};
 use slipway_domain::ErrorName;
@@ -24,6 +26,15 @@ pub(crate) struct Sweep {
     pub(crate) store: Store,
     pub(crate) machines: Machines,
     pub(crate) teardown_machine: String,
+    pub(crate) collect: Collect,
+}
+
+/// What a caller may ask; whoever asks nothing gets a sweep.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Input {
+    /// Only to say what would be marked and deleted of what nobody needs any more.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
 }
 
 /// What one sweep did.
@@ -37,6 +48,8 @@ pub(crate) struct Swept {
     answers: usize,
     /// How many of all these it could not; the log says why.
     failed: usize,
+    /// What became of what nobody needs any more.
+    garbage: Collected,
 }
 
 impl Swept {
@@ -53,8 +66,12 @@ impl Swept {
 }
 
 impl Sweep {
-    pub(crate) async fn handle(&self, now: Timestamp) -> Result<Swept, Failure> {
+    pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
+        if input.dry_run {
+            swept.garbage = self.collect.run(now, true).await?;
+            return Ok(swept);
+        }
         for due in self.store.due(now, PAGE).await? {
             let environment = match due {
                 Found::Environment(environment) => environment,
@@ -76,6 +93,13 @@ impl Sweep {
                         swept.count(&environment.key, started, |swept| &mut swept.teardowns);
                     }
                 }
+            }
+        }
+        match self.collect.run(now, false).await {
+            Ok(garbage) => swept.garbage = garbage,
+            Err(failure) => {
+                tracing::error!(error = %failure.name, message = failure.message, "no garbage is collected");
+                swept.failed += 1;
             }
         }
         Ok(swept)
