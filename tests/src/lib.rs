@@ -637,6 +637,23 @@ impl World {
         request.item("row", attribute(&serde_json::to_value(admission).unwrap())).send().await.unwrap();
     }
 
+    /// Lets the objects of the bucket whose keys begin with `prefix` have been written at `written`.
+    pub async fn age(&self, prefix: &str, written: jiff::Timestamp) {
+        let scope = format!("{TOOLING}/20260101/{}/s3/aws4_request", slipway_local::REGION);
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
+        let (bucket, written) = (self.bucket(), written.strftime("%Y-%m-%dT%H:%M:%S.000Z"));
+        let mut pages = self.s3.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for key in page.unwrap().contents().iter().filter_map(|object| object.key()) {
+                let endpoint = self.control_plane.emulator.endpoint();
+                let url = format!("{endpoint}/{bucket}/{key}?slipway-written={written}");
+                let answer =
+                    reqwest::Client::new().put(url).header("authorization", &authorization).send().await.unwrap();
+                assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+            }
+        }
+    }
+
     /// Lets the cleanup run once.
     pub async fn sweep(&self) -> Value {
         self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()

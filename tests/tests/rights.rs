@@ -80,6 +80,8 @@ enum Scenario {
     SweepsQuestion,
     /// The cleanup hands on an answer that was given in time and lost on its way.
     SweepsLostAnswer,
+    /// The cleanup deletes what nobody needs any more.
+    SweepsGarbage,
     /// The schedule starts the cleanup.
     Schedules,
     /// `slipway status`, as a job.
@@ -246,6 +248,18 @@ const CASES: &[Case] = &[
     case("slipway-sweep", "WriteAdmissions", "ADMISSION#", S::SweepsEnvironment, GET),
     case("slipway-sweep", "WriteAdmissions", "AUDIT#", S::SweepsEnvironment, GET),
     case("slipway-sweep", "StartTeardowns", "", S::SweepsEnvironment, "states:StartExecution"),
+
+    case("slipway-sweep", "QueryWhatThereIs", "", S::SweepsGarbage, "dynamodb:Query"),
+    case("slipway-sweep", "ListWhatIsKept", "garbage/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "bundles/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "releases/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "artifacts/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ReadManifests", "", S::SweepsGarbage, "s3:GetObject"),
+    case("slipway-sweep", "KeepMarks", "s3:GetObject", S::SweepsGarbage, "s3:GetObject"),
+    case("slipway-sweep", "KeepMarks", "s3:PutObject", S::SweepsGarbage, "s3:PutObject"),
+    case("slipway-sweep", "DeleteGarbage", "bundles/", S::SweepsGarbage, "s3:DeleteObject"),
+    case("slipway-sweep", "DeleteGarbage", "releases/", S::SweepsGarbage, "s3:DeleteObject"),
+    case("slipway-sweep", "DeleteGarbage", "artifacts/", S::SweepsGarbage, "s3:DeleteObject"),
 
     case("slipway-deploy-machine", "StepFunctionsAssumes", "", S::Deploys, "may not assume"),
     case("slipway-deploy-machine", "InvokeSteps", "-BeginFunction", S::Deploys, "lambda:InvokeFunction"),
@@ -836,6 +850,35 @@ impl Runner {
                 self.rights.take(removals).await;
                 self.sweep("answers").await?;
                 self.end(&waiting.arn).await
+            }
+            S::SweepsGarbage => {
+                self.live().await?;
+                let digest = || Digest::of(unique().to_string().as_bytes());
+                let bundle = format!("bundles/101/{}", digest());
+                let units =
+                    [format!("artifacts/{}", digest()), format!("releases/{}", digest()), format!("{bundle}.zip")];
+                let past = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(30 * 24);
+                let put = |key: &str, body: &str| {
+                    world.s3.put_object().bucket(world.bucket()).key(key).body(body.as_bytes().to_vec().into()).send()
+                };
+                for unit in &units {
+                    let key =
+                        if unit.starts_with("releases/") { format!("{unit}/template.yaml") } else { unit.clone() };
+                    put(&key, "garbage").await.unwrap();
+                    world.age(&key, past).await;
+                }
+                let marked: BTreeMap<_, _> =
+                    units.iter().map(|unit| (unit, past + jiff::SignedDuration::from_hours(24))).collect();
+                let marks = json!({"looked_at": past, "marked": marked}).to_string();
+                put("garbage/marks.json", &marks).await.unwrap();
+                self.rights.take(removals).await;
+                let began = jiff::Timestamp::now();
+                let swept = world.sweep().await;
+                let garbage = &swept["garbage"];
+                if garbage["deleted"] == 3 && garbage["failed"] == 0 && garbage["artifacts_unknown"] == false {
+                    return Ok(());
+                }
+                Err(format!("{swept}: {}", world.log("sweep", began).await))
             }
             S::Schedules => {
                 self.rights.take(removals).await;
