@@ -490,6 +490,17 @@ impl World {
         request.item("version", A::N("1".into())).item("row", attribute(row)).send().await.unwrap();
     }
 
+    /// Sets a member of an environment's row behind Slipway's back; all else, and its place in the indexes, stays.
+    pub async fn set_in_row(&self, on: &On, member: &str, value: &Value) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let partition = format!("ENV#101#{}#{}#{}", on.application, on.stage, on.environment);
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S(partition)).key("sk", A::S("META".into()));
+        let request = request.update_expression("SET #row.#member = :value").expression_attribute_names("#row", "row");
+        let request = request.expression_attribute_names("#member", member);
+        request.expression_attribute_values(":value", attribute(value)).send().await.unwrap();
+    }
+
     /// The question behind an approval's link, as it is stored.
     pub async fn question(&self, link: &str) -> Value {
         use aws_sdk_dynamodb::types::AttributeValue;
@@ -652,6 +663,14 @@ impl World {
                 assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
             }
         }
+    }
+
+    /// Lets the cleanup ask GitLab about all branches again, as on the next day.
+    pub async fn next_round(&self) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let request = self.dynamodb.delete_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S("ROUND#BRANCHES".into())).key("sk", A::S("ROUND".into()));
+        request.send().await.unwrap();
     }
 
     /// Lets the cleanup run once.

@@ -234,15 +234,7 @@ fn what_waits_for_people_keeps_its_release() {
             assert!(store.has(artifact).await, "{artifact}");
         }
         // One that began before deployments were noted as open is known by its own row.
-        let mut row = world.row(&on, "META").await.unwrap();
-        row["open"] = json!([]);
-        let partition = format!("ENV#101#{}#{}#{}", on.application, on.stage, on.environment);
-        let update = world.dynamodb.update_item().table_name(world.control_plane.output("TableName"));
-        let update = update.key("pk", A::S(partition)).key("sk", A::S("META".into()));
-        let update = update.update_expression("SET #row.#open = :none").expression_attribute_names("#row", "row");
-        let update =
-            update.expression_attribute_names("#open", "open").expression_attribute_values(":none", A::L(vec![]));
-        update.send().await.unwrap();
+        world.set_in_row(&on, "open", &json!([])).await;
         store.sweep().await;
         store.sweep().await;
         assert!(!store.marks().await.contains_key(&release(&built)));

@@ -80,6 +80,8 @@ enum Scenario {
     SweepsQuestion,
     /// The cleanup hands on an answer that was given in time and lost on its way.
     SweepsLostAnswer,
+    /// The cleanup asks GitLab about branches, and lets the environment of one that is gone expire.
+    SweepsBranch,
     /// The cleanup deletes what nobody needs any more.
     SweepsGarbage,
     /// The schedule starts the cleanup.
@@ -249,6 +251,12 @@ const CASES: &[Case] = &[
     case("slipway-sweep", "WriteAdmissions", "AUDIT#", S::SweepsEnvironment, GET),
     case("slipway-sweep", "StartTeardowns", "", S::SweepsEnvironment, "states:StartExecution"),
 
+    case("slipway-sweep", "ExpireEnvironments", GET, S::SweepsBranch, GET),
+    case("slipway-sweep", "ExpireEnvironments", PUT, S::SweepsBranch, PUT),
+    case("slipway-sweep", "ExpireEnvironments", "ENV#", S::SweepsBranch, GET),
+    case("slipway-sweep", "ExpireEnvironments", "AUDIT#", S::SweepsBranch, PUT),
+    case("slipway-sweep", "ExpireEnvironments", "ROUND#", S::SweepsBranch, GET),
+    case("slipway-sweep", "ReadGitLabToken", "", S::SweepsBranch, "ssm:GetParameter"),
     case("slipway-sweep", "QueryWhatThereIs", "", S::SweepsGarbage, "dynamodb:Query"),
     case("slipway-sweep", "ListWhatIsKept", "garbage/", S::SweepsGarbage, "s3:ListObjectsV2"),
     case("slipway-sweep", "ListWhatIsKept", "bundles/", S::SweepsGarbage, "s3:ListObjectsV2"),
@@ -353,6 +361,7 @@ const NOT_ENFORCED: &[Unproven] = &[
     unproven("slipway-web", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-teardown", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-settle", "WriteLogs", "", LOGS_BY_ITSELF),
+    unproven("slipway-sweep", "DecryptGitLabToken", "", "SSM there decrypts by itself; and what AWS's own key encrypts needs no right"),
     unproven("slipway-sweep", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("SharedServiceRole", "ExpandTransforms", "", "CreateChangeSet is checked for the stack, not for the transforms of its template"),
     unproven("SharedServiceRole", "PassDeploymentRole", "", "iam:PassRole is not checked"),
@@ -850,6 +859,20 @@ impl Runner {
                 self.rights.take(removals).await;
                 self.sweep("answers").await?;
                 self.end(&waiting.arn).await
+            }
+            S::SweepsBranch => {
+                let on = fresh("dev");
+                let branch = format!("feature-{}", unique());
+                self.tiny(&job("deploy-dev", &branch), &on).await?;
+                world.control_plane.gitlab.delete_branch(101, &branch);
+                world.next_round().await;
+                self.rights.take(removals).await;
+                let began = jiff::Timestamp::now();
+                let swept = world.sweep().await;
+                if swept["branches"]["expired"].as_u64() >= Some(1) && swept["failed"] == 0 {
+                    return Ok(());
+                }
+                Err(format!("{swept}: {}", world.log("sweep", began).await))
             }
             S::SweepsGarbage => {
                 self.live().await?;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use slipway_domain::admission::{Admission, AdmissionError};
 use slipway_domain::approval::{Approval, Decision, DecisionError, Session, Void};
 use slipway_domain::audit::{Act, Actor, Entry, Head, Row as AuditRow};
+use slipway_domain::branch::Round;
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
@@ -113,6 +114,11 @@ impl Key {
     /// Somebody's session for an approval, by what is kept of the browser's secret.
     fn session(approval: &Digest, id: &Digest) -> Self {
         Self { sort: format!("SESSION#{id}"), ..Self::approval(approval) }
+    }
+
+    /// How far the round is in which GitLab is asked about branches.
+    fn round() -> Self {
+        Self { partition: "ROUND#BRANCHES".into(), sort: "ROUND".into() }
     }
 
     fn approval(id: &Digest) -> Self {
@@ -451,24 +457,47 @@ impl Store {
         key: &EnvironmentKey,
         mut rule: impl FnMut(Option<&Environment>) -> Result<Environment, E>,
     ) -> Result<Environment, StoreError<E>> {
-        fn indexed(environment: &Environment) -> Attributes {
-            let (listed_in, listed_as) = registry::listed(environment);
-            let mut attributes = match environment.due_at() {
-                None => HashMap::new(),
-                Some(at) => {
-                    let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
-                    due_attributes(format!("DUE#{shard}"), at.as_second())
-                }
-            };
-            attributes.insert("listed_in".to_owned(), text(listed_in));
-            attributes.insert("listed_as".to_owned(), text(listed_as));
-            attributes
-        }
         self.update(&Key::environment(key), indexed, |environment| {
             let next = rule(environment)?;
             Ok((Some(next.clone()), next))
         })
         .await
+    }
+
+    /// The same for a rule that also says what is recorded of it, and may leave the row as it is. Whether it was written.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn update_environment_recording(
+        &self,
+        key: &EnvironmentKey,
+        mut rule: impl FnMut(&Environment) -> Option<(Environment, Entry)>,
+    ) -> Result<bool, AwsError> {
+        let row = Key::environment(key);
+        let written = self.update_recording(&row, key, indexed, |environment| {
+            let next = environment.and_then(&mut rule);
+            let written = next.is_some();
+            let (next, entry) = next.unzip();
+            Ok::<_, Infallible>((next, entry, written))
+        });
+        infallible(written.await)
+    }
+
+    /// How far the round is in which GitLab is asked about branches.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn round(&self) -> Result<Option<Round>, AwsError> {
+        Ok(self.read(&Key::round()).await?.map(|row| row.value))
+    }
+
+    /// Notes how far it is. Two that go the same way may each note their own: what is asked twice does no harm.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn note_round(&self, round: &Round) -> Result<(), AwsError> {
+        let none = |_: &Round| HashMap::new();
+        infallible(self.update(&Key::round(), none, |_| Ok::<_, Infallible>((Some(round.clone()), ()))).await)
     }
 
     /// Lists environments by their names, from `page` on: at most `limit` are looked at, and of those, what `selection` has is given.
@@ -868,6 +897,20 @@ impl Store {
 
 fn admission_attributes(admission: &Admission) -> Attributes {
     HashMap::from([("ttl".to_owned(), number(admission.admitted_at.as_second() + ADMISSION_SECONDS))])
+}
+
+fn indexed(environment: &Environment) -> Attributes {
+    let (listed_in, listed_as) = registry::listed(environment);
+    let mut attributes = match environment.due_at() {
+        None => HashMap::new(),
+        Some(at) => {
+            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
+            due_attributes(format!("DUE#{shard}"), at.as_second())
+        }
+    };
+    attributes.insert("listed_in".to_owned(), text(listed_in));
+    attributes.insert("listed_as".to_owned(), text(listed_as));
+    attributes
 }
 
 /// An answer that Step Functions may not have is due a little after it was given: whoever gave it hands it on at once.

@@ -28,6 +28,8 @@ pub const MAX_MARKS_BYTES: u64 = 16 * 1024 * 1024;
 pub const MAX_MARKS: usize = 50_000;
 /// The most that one look deletes.
 pub const MAX_DELETIONS: usize = 10_000;
+/// How many names a plan tells.
+pub const MAX_SHOWN: usize = 1000;
 /// How many names one look can hold, each in 32 bytes and a little more: where there are more, it collects nothing.
 pub const MAX_NAMES: usize = 500_000;
 
@@ -210,6 +212,39 @@ impl Marks {
     pub fn is_due(&self, now: Timestamp) -> bool {
         now.duration_since(self.looked_at) >= EVERY
     }
+}
+
+/// What one look did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collected {
+    /// Whether it looked: it does once a day.
+    pub looked: bool,
+    /// How many units it marked: bundles, releases and artifacts.
+    pub marked: usize,
+    /// How many are not garbage any more.
+    pub unmarked: usize,
+    /// How many it deleted.
+    pub deleted: usize,
+    /// How many it would have, if nobody had named or sent them again while it looked.
+    pub spared: usize,
+    /// How many it could not delete; the log says why.
+    pub failed: usize,
+    /// Whether it left the artifacts alone, because a manifest could not be read; the log says which.
+    pub artifacts_unknown: bool,
+    /// What would be marked and deleted, if that is all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// What a look would do: at most [`MAX_SHOWN`] names of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// What would be marked.
+    pub mark: Vec<String>,
+    /// What would be deleted.
+    pub delete: Vec<String>,
 }
 
 /// What one look makes of all units, one after the other.

@@ -8,6 +8,7 @@ pub mod announcement;
 pub mod approval;
 pub mod approver;
 pub mod audit;
+pub mod branch;
 pub mod cause;
 pub mod change_set;
 pub mod claims;

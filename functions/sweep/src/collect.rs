@@ -7,61 +7,30 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use slipway_aws::bucket::Bucket;
 use slipway_aws::store::Store;
 use slipway_aws::{AwsError, Kind};
 use slipway_domain::ErrorName;
 use slipway_domain::environment::Environment;
-use slipway_domain::garbage::{Look, MARKS_KEY, MAX_MARKS_BYTES, MAX_NAMES, Marks, OLD, Part, Roots, Sha, Unit};
+use slipway_domain::garbage::{
+    Collected, Look, MARKS_KEY, MAX_MARKS_BYTES, MAX_NAMES, MAX_SHOWN, Marks, OLD, Part, Plan, Roots, Sha, Unit,
+};
 use slipway_domain::names::Digest;
 use slipway_domain::registry::Selection;
 use slipway_domain::release::MAX_MANIFEST_BYTES;
 use slipway_handler::Failure;
 use tokio::task::JoinSet;
 
-/// How long one look may take. What it did not delete by then is the next one's.
-const BUDGET: Duration = Duration::from_secs(180);
 /// How many environments are read at once.
 const PAGE: i32 = 500;
 /// How many objects are read, or deleted, at once. A manifest may have 4 MiB.
 const AT_ONCE: usize = 16;
-/// How many names a plan tells.
-const SHOWN: usize = 1000;
 
 /// What the collection works with.
 pub(crate) struct Collect {
     pub(crate) store: Store,
     pub(crate) bucket: Bucket,
-}
-
-/// What one look did.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Collected {
-    /// Whether it looked: it does once a day.
-    looked: bool,
-    /// How many units it marked: bundles, releases and artifacts.
-    marked: usize,
-    /// How many are not garbage any more.
-    unmarked: usize,
-    /// How many it deleted.
-    deleted: usize,
-    /// How many it would have, if nobody had named or sent them again while it looked.
-    spared: usize,
-    /// How many it could not delete; the log says why.
-    failed: usize,
-    /// Whether it left the artifacts alone, because a manifest could not be read; the log says which.
-    artifacts_unknown: bool,
-    /// What would be marked and deleted, if that is all that was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<Plan>,
-}
-
-/// What a look would do: at most [`SHOWN`] names of each.
-#[derive(Debug, Serialize)]
-pub(crate) struct Plan {
-    mark: Vec<String>,
-    delete: Vec<String>,
 }
 
 /// The releases that environments name.
@@ -99,12 +68,13 @@ struct Artifact {
 }
 
 impl Collect {
-    /// Looks, if that is due. With `dry_run`, looks in any case, and says what it would do.
-    pub(crate) async fn run(&self, now: Timestamp, dry_run: bool) -> Result<Collected, Failure> {
-        match tokio::time::timeout(BUDGET, self.look(now, dry_run)).await {
+    /// Looks, if that is due, `within` that time: what it did not delete by then is the next one's. With `dry_run`, looks in any case,
+    /// and says what it would do.
+    pub(crate) async fn run(&self, now: Timestamp, within: Duration, dry_run: bool) -> Result<Collected, Failure> {
+        match tokio::time::timeout(within, self.look(now, dry_run)).await {
             Ok(collected) => collected,
             Err(_) => {
-                let message = format!("the look for garbage took more than {BUDGET:?}; what it deleted is in the log");
+                let message = format!("the look for garbage took more than {within:?}; what it deleted is in the log");
                 Err(Failure::new(ErrorName::LimitExceeded, message))
             }
         }
@@ -141,7 +111,7 @@ impl Collect {
         let artifacts_unknown = artifacts.is_none();
         let mut collected = Collected { looked: true, marked, unmarked, artifacts_unknown, ..Collected::default() };
         if dry_run {
-            let names = |units: &[Unit]| units.iter().take(SHOWN).map(Unit::to_string).collect();
+            let names = |units: &[Unit]| units.iter().take(MAX_SHOWN).map(Unit::to_string).collect();
             collected.plan = Some(Plan { mark: names(&look.marked), delete: names(&look.deleted) });
             return Ok(collected);
         }

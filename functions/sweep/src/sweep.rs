@@ -2,8 +2,10 @@
 //! what is due and looks at nothing else; whatever it starts twice happens once.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
-use crate::collect::{Collect, Collected};
+use crate::branches::AskGitLab;
+use crate::collect::Collect;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,14 +14,20 @@ use slipway_aws::store::{Due as Found, Store};
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
 use slipway_domain::approval::Void;
+use slipway_domain::branch::Asked;
 use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::expiry::Due;
+use slipway_domain::garbage::Collected;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_handler::Failure;
 
 /// How many environments of each partition one sweep looks at: the rest is the next sweep's.
 const PAGE: i32 = 100;
+/// How long GitLab is asked about branches in one run.
+const ASKS: Duration = Duration::from_secs(60);
+/// How long one run looks for garbage.
+const COLLECTS: Duration = Duration::from_secs(180);
 
 /// What the function works with.
 pub(crate) struct Sweep {
@@ -27,6 +35,8 @@ pub(crate) struct Sweep {
     pub(crate) machines: Machines,
     pub(crate) teardown_machine: String,
     pub(crate) collect: Collect,
+    /// Nothing where there is no token to ask GitLab with.
+    pub(crate) ask_gitlab: Option<AskGitLab>,
 }
 
 /// What a caller may ask; whoever asks nothing gets a sweep.
@@ -50,6 +60,8 @@ pub(crate) struct Swept {
     failed: usize,
     /// What became of what nobody needs any more.
     garbage: Collected,
+    /// What GitLab said of branches.
+    branches: Asked,
 }
 
 impl Swept {
@@ -69,7 +81,7 @@ impl Sweep {
     pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
         if input.dry_run {
-            swept.garbage = self.collect.run(now, true).await?;
+            swept.garbage = self.collect.run(now, COLLECTS, true).await?;
             return Ok(swept);
         }
         for due in self.store.due(now, PAGE).await? {
@@ -95,7 +107,16 @@ impl Sweep {
                 }
             }
         }
-        match self.collect.run(now, false).await {
+        if let Some(ask_gitlab) = &self.ask_gitlab {
+            match ask_gitlab.run(now, ASKS).await {
+                Ok(asked) => swept.branches = asked,
+                Err(failure) => {
+                    tracing::error!(error = %failure.name, message = failure.message, "no branch is known to be gone");
+                    swept.failed += 1;
+                }
+            }
+        }
+        match self.collect.run(now, COLLECTS, false).await {
             Ok(garbage) => swept.garbage = garbage,
             Err(failure) => {
                 tracing::error!(error = %failure.name, message = failure.message, "no garbage is collected");
