@@ -669,13 +669,13 @@ impl World {
     pub async fn next_round(&self) {
         use aws_sdk_dynamodb::types::AttributeValue as A;
         let request = self.dynamodb.delete_item().table_name(self.control_plane.output("TableName"));
-        let request = request.key("pk", A::S("ROUND#BRANCHES".into())).key("sk", A::S("ROUND".into()));
+        let request = request.key("pk", A::S("SWEEP".into())).key("sk", A::S("BRANCHES".into()));
         request.send().await.unwrap();
     }
 
     /// Lets the cleanup run once.
     pub async fn sweep(&self) -> Value {
-        self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()
+        self.invoke(self.control_plane.output("SweepFunction"), &json!({"sweep": {}})).await.unwrap()
     }
 
     /// The status of an environment's stack in `account`, if there is one.

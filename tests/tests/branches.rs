@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use slipway_domain::audit::{Act, Actor};
 use slipway_domain::branch::Because;
 use slipway_domain::environment::EnvironmentState;
-use slipway_domain::protocol::On;
+use slipway_domain::protocol::{Ask, On, Question, WhyRequest};
 use slipway_local::DEV;
 use slipway_local::gitlab::{Answers, READ_TOKEN, TIP};
 use slipway_local::job::NewsJob;
@@ -79,6 +79,9 @@ fn what_was_deleted_or_merged_is_torn_down() {
             assert_eq!(because(world, on).await, json!(expected), "{}", branches[index]);
         }
         let (on, owner) = &environments[2];
+        let why = Ask::Look(Question::Why(WhyRequest { on: on.clone() }));
+        let why = world.ask(&world.token(owner), why).await.unwrap();
+        assert_eq!(why["expired_because"], json!(merged_by));
         let (rows, _) = world.audit(owner, on).await;
         let recorded = rows.last().unwrap().read().unwrap().entry;
         assert_eq!((&recorded.act, &recorded.by), (&Act::Expired { because: merged_by }, &Actor::Sweep));

@@ -115,11 +115,14 @@ impl Store {
 
     /// Lets a day pass since the last look.
     async fn next_day(&self) {
-        let Some(bytes) = self.read(MARKS_KEY).await else { return };
-        let Marks { looked_at, marked } = serde_json::from_slice(&bytes).unwrap();
         let before = |at: Timestamp| at - SignedDuration::from_hours(24);
+        let Marks { looked_at, marked, .. } = match self.read(MARKS_KEY).await {
+            Some(bytes) => serde_json::from_slice(&bytes).unwrap(),
+            None => Marks { since: Timestamp::now(), looked_at: Timestamp::now(), marked: BTreeMap::new() },
+        };
         let marked = marked.into_iter().map(|(unit, at)| (unit, before(at))).collect();
-        let marks = Marks { looked_at: before(looked_at), marked };
+        let since = Timestamp::now() - SignedDuration::from_hours(90 * 24);
+        let marks = Marks { since, looked_at: before(looked_at), marked };
         self.put(MARKS_KEY, serde_json::to_vec(&marks).unwrap()).await;
     }
 
@@ -169,8 +172,7 @@ fn what_was_live_before_the_last_goes_and_nothing_else() {
         // The first day: the release is marked. What it names is named.
         store.age().await;
         store.next_day().await;
-        let planned =
-            world.invoke(world.control_plane.output("SweepFunction"), &json!({"dry_run": true})).await.unwrap();
+        let planned = world.invoke(world.control_plane.output("SweepFunction"), &json!({"plan": {}})).await.unwrap();
         let planned = planned["garbage"]["plan"]["mark"].as_array().unwrap().clone();
         assert!(planned.contains(&json!(release(&a))) && !planned.contains(&json!(release(&b))), "{planned:?}");
         assert!(!store.marks().await.contains_key(&release(&a)), "a plan changes nothing");

@@ -135,7 +135,11 @@ impl Api {
             return Err(CliError::named(ErrorName::InvalidRequest, message));
         }
         let sent = self.client.invoke().function_name(&self.function).payload(Blob::new(payload)).send().await;
-        let answer = sent.map_err(|error| remote("lambda:Invoke", &error))?;
+        let call = match &self.asker {
+            Asker::Job(_) => "lambda:Invoke",
+            Asker::Person(_) => "lambda:Invoke of the reader",
+        };
+        let answer = sent.map_err(|error| remote(call, &error))?;
         read(answer.payload().map(Blob::as_ref).unwrap_or_default(), answer.function_error())
     }
 }

@@ -9,7 +9,7 @@ Exit codes:
     0  as asked: the stack is live, the environment is gone, the decision is recorded
     1  it failed; the last lines say why, and what to do next
     2  the command line, the environment or a file of settings is wrong
-    3  refused: NotAllowed, StageProtected, UnknownStage or InvalidToken
+    3  refused: NotAllowed, StageProtected, UnknownStage, InvalidToken or TooManyEnvironments
     4  with --no-wait: the deployment awaits a person's approval
   255  `slipway package` failed: as `aws cloudformation package`
   130  interrupted: the deployment goes on, and the last line says how to follow it again
@@ -102,6 +102,14 @@ Examples:
     /// Say what an environment waits for, on whom, since when and until when
     #[command(after_help = "Example:\n  slipway why --stage prod")]
     Why(Why),
+    /// Print the DNS label of an environment, without asking anybody
+    #[command(after_help = "\
+The same for the same environment, another one for each other, and known before the first deployment: for a template that makes a host
+name of it.
+
+Example:
+  slipway deploy --stage dev --parameter-overrides HostLabel=$(slipway dns-label --stage dev)")]
+    DnsLabel(DnsLabel),
     /// Follow a deployment to its end: the environment's last one, or an execution
     #[command(after_help = "\
 Examples:
@@ -401,6 +409,16 @@ pub(crate) struct History {
     pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+/// `slipway dns-label`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DnsLabel {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The GitLab project's number (SLIPWAY_PROJECT; CI_PROJECT_ID)
+    #[arg(long, value_name = "NUMBER", help_heading = "Where")]
+    pub(crate) project: Option<u64>,
 }
 
 /// `slipway why`

@@ -45,6 +45,13 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Environments(flags) => environments(flags, env, console).await,
         Command::History(flags) => history(flags, env, console).await,
         Command::Why(flags) => why(flags, env, console).await,
+        Command::DnsLabel(flags) => {
+            let key = settings::key(flags, env)?;
+            let names = Names { dns_label: key.dns_label(), stack_name: key.stack_name() };
+            console.line(names.dns_label.as_str());
+            console.document(&names);
+            Ok(0)
+        }
         Command::Audit(flags) => records(flags, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
@@ -81,7 +88,12 @@ async fn looking(flags: &Connection, reading: &Reading, env: &Env) -> Result<(Ap
         let config = crate::aws::config(&plane, &token).await?;
         return Ok((Api::new(&config, &plane.api, Asker::Job(token)), None));
     };
-    let config = crate::aws::own_config(reader.region.as_deref(), None).await?;
+    let config = crate::aws::own_config(reader.region.as_deref(), None).await.map_err(|error| match error {
+        CliError::Usage(_) => {
+            CliError::Usage("the region is not known: set AWS_REGION, or give --reader the function's ARN".into())
+        }
+        other @ (CliError::Named { .. } | CliError::Remote { .. } | CliError::Local { .. }) => other,
+    })?;
     Ok((Api::new(&config, &reader.function, Asker::Person(reader.project)), Some(reader)))
 }
 
@@ -298,6 +310,7 @@ fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), C
         url: report.url.as_deref(),
         deployment: report.deployment.as_deref(),
         stack: report.stack.as_deref(),
+        dns_label: report.dns_label.as_deref(),
         outputs: &report.outputs,
     };
     let dotenv = dotenv::render(facts);
@@ -422,7 +435,7 @@ fn print_deployment(status: &Status, console: &Console) {
     let Some(deployment) = &status.deployment else { return };
     console.line(&format!("Last deployment {} ({})", deployment.id, deployment.action.as_str()));
     console.line(&format!("  account   {}", deployment.account));
-    console.line(&format!("  began     {}", deployment.started_at));
+    console.line(&format!("  began     {}", registry::at(deployment.started_at, now())));
     if let Some(stack_status) = &deployment.stack_status {
         console.line(&format!("  stack     {stack_status}"));
     }
@@ -430,7 +443,8 @@ fn print_deployment(status: &Status, console: &Console) {
         Some(outcome) => {
             let ending = serde_json::to_value(outcome.ending).unwrap_or_default();
             let name = outcome.error.map(|name| format!(": {name}")).unwrap_or_default();
-            console.line(&format!("  ended     {} {}{name}", outcome.ended_at, ending.as_str().unwrap_or_default()));
+            let ending = ending.as_str().unwrap_or_default().replace('_', " ");
+            console.line(&format!("  ended     {}: {ending}{name}", registry::at(outcome.ended_at, now())));
             if let Some(message) = &outcome.message {
                 console.line(&format!("  cause     {message}"));
             }
@@ -450,6 +464,13 @@ fn print_deployment(status: &Status, console: &Console) {
         }
         console.line(&format!("  approve   {link}"));
     }
+}
+
+/// The document of an environment's names.
+#[derive(Serialize)]
+struct Names {
+    dns_label: slipway_domain::names::DnsLabel,
+    stack_name: slipway_domain::names::StackName,
 }
 
 /// The document of a decision.

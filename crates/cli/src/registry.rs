@@ -76,7 +76,7 @@ pub(crate) fn print_history(page: &HistoryPage, console: &Console, now: Timestam
 fn past_columns(deployments: &[Past], now: Timestamp) -> Vec<Column> {
     let column = |title, cell: &dyn Fn(&Past) -> Option<String>| Column::new(title, deployments.iter().map(cell));
     vec![
-        column("BEGAN", &|past| Some(date(past.began_at))),
+        column("BEGAN (UTC)", &|past| Some(date(past.began_at))),
         column("WHAT", &|past| Some(what(past).to_owned())),
         column("RESULT", &|past| Some(result(past))),
         column("TOOK", &|past| {
@@ -173,8 +173,10 @@ pub(crate) fn sentences(why: &Why, now: Timestamp) -> Vec<String> {
             if why.failed_teardowns == 1 { "once".to_owned() } else { format!("{} times", why.failed_teardowns) };
         lines.push(format!("Its teardown failed {times}, and is tried again at {}.", at(retry, now)));
     }
+    lines.extend(why.expired_because.as_ref().map(|because| format!("Its end came early: {because}.")));
     lines.extend(why.pin.as_ref().map(|pin| format!("It is pinned {}.", pinned(pin, now))));
-    lines.extend(why.expires_at.map(|expires| format!("It expires at {}.", at(expires, now))));
+    let expires = why.expires_at.filter(|expires| why.pin.as_ref().is_none_or(|pin| pin.until != *expires));
+    lines.extend(expires.map(|expires| format!("It expires at {}.", at(expires, now))));
     lines.extend(why.next.as_ref().map(|next| format!("What to do: {next}")));
     lines
 }

@@ -63,6 +63,8 @@ pub(crate) struct Report {
     pub(crate) account: Option<String>,
     /// The stack.
     pub(crate) stack: Option<String>,
+    /// A label for the environment's host name.
+    pub(crate) dns_label: Option<String>,
     /// The stack's status when it was last looked at.
     pub(crate) stack_status: Option<String>,
     /// What a repair found.
@@ -122,6 +124,7 @@ impl Report {
             action: None,
             account: None,
             stack: None,
+            dns_label: None,
             stack_status: None,
             found: None,
             release: None,
@@ -142,6 +145,7 @@ impl Report {
     pub(crate) fn of(result: Ended, on: &On, execution: Option<&str>, status: &Status) -> Self {
         let mut report = Self::bare(result, on, execution);
         report.stack = Some(status.stack_name.to_string());
+        report.dns_label = Some(status.dns_label.to_string());
         if let Some(deployment) = &status.deployment {
             report.deployment = Some(deployment.id.to_string());
             report.action = Some(deployment.action);

@@ -9,13 +9,13 @@ use std::time::Duration;
 use slipway_domain::deployment::Launch;
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::names::{
-    ApplicationName, Digest, EnvironmentName, ParameterName, ProjectId, RolledBackName, StageName,
+    ApplicationName, Digest, EnvironmentKey, EnvironmentName, ParameterName, ProjectId, RolledBackName, StageName,
 };
 use slipway_domain::protocol::{EnvironmentsRequest, On};
 use slipway_domain::repair::{Asked, SkipList};
 use slipway_domain::stages::{Capability, Span};
 
-use crate::args::{Connection, Deploy, Environments, Following, Reading, Repair, State, Until, Where};
+use crate::args::{Connection, Deploy, DnsLabel, Environments, Following, Reading, Repair, State, Until, Where};
 use crate::error::CliError;
 use crate::samconfig::{self, SamConfig};
 
@@ -119,12 +119,25 @@ pub(crate) fn reader(flags: &Connection, reading: &Reading, env: &Env) -> Result
             )),
         };
     };
-    let named = env.get("SLIPWAY_PROJECT").map(|number| {
-        number.parse().map_err(|_| CliError::Usage("SLIPWAY_PROJECT must be a GitLab project's number".into()))
-    });
-    let project = reading.project.map_or(named.transpose(), |number| Ok(Some(number)))?.map(ProjectId);
+    let project = project(reading.project, env, &["SLIPWAY_PROJECT"])?;
     let region = region(&function, env);
     Ok(Some(Reader { function, project, region }))
+}
+
+/// The project that the flag names, or the first of `names` that is set.
+fn project(flag: Option<u64>, env: &Env, names: &[&str]) -> Result<Option<ProjectId>, CliError> {
+    let number = flag.map(|number| number.to_string());
+    let Some(number) = env.or(number.as_ref(), names) else { return Ok(None) };
+    let parsed = number.parse().map(|number| Some(ProjectId(number)));
+    parsed.map_err(|_| CliError::Usage(format!("\"{number}\" is no GitLab project's number")))
+}
+
+/// Which environment, of whichever project.
+pub(crate) fn key(flags: &DnsLabel, env: &Env) -> Result<EnvironmentKey, CliError> {
+    let project = project(flags.project, env, &["SLIPWAY_PROJECT", "CI_PROJECT_ID"])?
+        .ok_or_else(|| missing("the project", "--project", "SLIPWAY_PROJECT"))?;
+    let On { application, stage, environment } = on(&flags.at, env)?;
+    Ok(EnvironmentKey { project, application, stage, environment })
 }
 
 fn region(function: &str, env: &Env) -> Option<String> {
@@ -415,6 +428,17 @@ mod tests {
         assert!(reader(&none, &own, &env(&job)).unwrap_err().to_string().contains("its own project only"));
         assert!(reader(&none, &bare, &env(&[])).unwrap_err().to_string().contains("ReaderFunction"));
         assert!(reader(&none, &bare, &env(&[set[0], ("SLIPWAY_PROJECT", "x")])).is_err());
+    }
+
+    #[test]
+    fn a_label_is_known_before_anything_is_deployed() {
+        let job = [("CI_PROJECT_ID", "101"), ("CI_PROJECT_NAME", "news"), ("CI_ENVIRONMENT_NAME", "review/x")];
+        let flags = DnsLabel { at: named("dev"), project: None };
+        let label = key(&flags, &env(&job)).unwrap().dns_label();
+        assert!(label.as_str().starts_with("news-review-x-"), "{label}");
+        let other = DnsLabel { project: Some(102), ..flags.clone() };
+        assert_ne!(key(&other, &env(&job)).unwrap().dns_label(), label);
+        assert!(key(&flags, &env(&job[1..])).unwrap_err().to_string().contains("--project"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ error_names! {
     /// The application has as many environments in the stage as it may.
     TooManyEnvironments => "Tear down one that the message names, or ask the platform team for a larger max_environments.",
     /// No environment, deployment or admission of that name exists.
-    NotFound => "Check the names; `slipway status` shows what exists.",
+    NotFound => "Check the names; `slipway environments` shows what there is.",
     /// A newer pipeline deployed, or is deploying, to the environment.
     Superseded => "Nothing: what the cause names came first. To have this one nevertheless, run a new pipeline.",
     /// Another deployment held the environment for too long, or this one lost it.

@@ -200,6 +200,9 @@ pub fn verdict(named: bool, written: Timestamp, marked: Option<Timestamp>, now: 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
+    /// When somebody looked first. A release that was written earlier may be one of an environment that no list has: environments
+    /// are listed from the first time on that a version which lists them writes their row.
+    pub since: Timestamp,
     /// When somebody looked last.
     pub looked_at: Timestamp,
     /// Since when each unit is marked.
@@ -251,6 +254,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Look {
     now: Timestamp,
+    since: Timestamp,
     before: BTreeMap<String, Timestamp>,
     after: BTreeMap<String, Timestamp>,
     /// What is marked now.
@@ -265,15 +269,16 @@ impl Look {
     /// One at `now`, with the marks of earlier ones.
     #[must_use]
     pub fn new(marks: Option<Marks>, now: Timestamp) -> Self {
-        let before = marks.map(|marks| marks.marked).unwrap_or_default();
+        let (since, before) = marks.map_or_else(|| (now, BTreeMap::new()), |marks| (marks.since, marks.marked));
         let (marked, unmarked, deleted) = Default::default();
-        Self { now, before, after: BTreeMap::new(), marked, unmarked, deleted }
+        Self { now, since, before, after: BTreeMap::new(), marked, unmarked, deleted }
     }
 
     /// A unit that is there.
     pub fn see(&mut self, unit: Unit, named: bool, written: Timestamp) {
         let name = unit.to_string();
         let marked = self.before.get(&name).copied();
+        let named = named || matches!(unit, Unit::Release(_)) && written < self.since;
         match verdict(named, written, marked, self.now) {
             Verdict::Keep => self.after.extend(marked.map(|at| (name, at))),
             Verdict::Unmark => self.unmarked.push(unit),
@@ -302,7 +307,7 @@ impl Look {
     /// The marks to keep: of what was seen, and of nothing that is gone.
     #[must_use]
     pub fn marks(&self) -> Marks {
-        Marks { looked_at: self.now, marked: self.after.clone() }
+        Marks { since: self.since, looked_at: self.now, marked: self.after.clone() }
     }
 }
 
@@ -377,7 +382,7 @@ mod tests {
             (artifact("due"), artifact("fresh"), artifact("new"), artifact("named"), artifact("unknown"));
         let marked = [(due, 90), (fresh, 99), (named, 90), (unknown, 90)];
         let marked = marked.map(|(unit, at)| (unit.to_string(), day(at))).into_iter().chain([(gone, day(90))]);
-        let marks = Marks { looked_at: day(99), marked: marked.collect() };
+        let marks = Marks { since: day(0), looked_at: day(99), marked: marked.collect() };
         assert!(marks.is_due(day(100)) && !marks.is_due(day(100) - SignedDuration::from_secs(1)));
         let now = day(99) + SignedDuration::from_hours(23);
         let mut look = Look::new(Some(marks), now);
@@ -393,6 +398,21 @@ mod tests {
         let kept = [(due, day(90)), (fresh, day(99)), (new, now), (unknown, day(90))];
         assert_eq!(after.marked, kept.map(|(unit, at)| (unit.to_string(), at)).into());
         assert_eq!(after.looked_at, now);
+    }
+
+    #[test]
+    fn what_an_unlisted_environment_may_name_stays() {
+        let sha = Sha::parse(Digest::of(b"release").as_str()).unwrap();
+        let marks = Marks { since: day(50), looked_at: day(99), marked: BTreeMap::new() };
+        let mut look = Look::new(Some(marks), day(100));
+        look.see(Unit::Release(sha), false, day(49));
+        assert_eq!(look.marked, []);
+        // A release that is there names its artifacts: those that none names are nobody's.
+        look.see(Unit::Artifact(sha), false, day(49));
+        look.see(Unit::Release(sha), false, day(51));
+        assert_eq!(look.marked, [Unit::Artifact(sha), Unit::Release(sha)]);
+        assert_eq!(look.marks().since, day(50));
+        assert_eq!(Look::new(None, day(100)).marks().since, day(100));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
 use crate::approval::{Approval, Standing};
+use crate::branch::Because;
 use crate::deployment::{Action, DeploymentId, DeploymentRecord, Ending, Operation};
 use crate::environment::{Environment, EnvironmentState, Open};
 use crate::expiry::Pin;
@@ -378,6 +379,9 @@ pub struct Why {
     pub next: Option<String>,
     /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Why it expired before its time, if it did.
+    #[serde(default)]
+    pub expired_because: Option<Because>,
     /// Who keeps it for longer than it would live, if anybody.
     pub pin: Option<Pin>,
     /// How often its teardown failed since it was last deployed.
@@ -411,6 +415,7 @@ pub fn why(
         waits,
         next,
         expires_at: environment.lives_until(),
+        expired_because: environment.expired_because.clone(),
         pin: environment.pinned(now).cloned(),
         failed_teardowns: environment.failed_teardowns,
         retry_at: environment.retry_at,
@@ -485,12 +490,14 @@ pub fn room(
     });
     let named = others.iter().take(NAMED).map(|environment| {
         let EnvironmentKey { application, stage, environment: called, .. } = &environment.key;
-        let expires = match environment.expires_at {
-            Some(at) => format!("expires {}", at.strftime("%Y-%m-%d %H:%M UTC")),
-            None => "never expires".to_owned(),
+        let date = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let (unpin, expires) = match (environment.pinned(now), environment.lives_until()) {
+            (Some(pin), _) => ("slipway unpin, then ", format!("pinned by {} until {}", pin.by, date(pin.until))),
+            (None, Some(at)) => ("", format!("expires {}", date(at))),
+            (None, None) => ("", "never expires".to_owned()),
         };
         format!(
-            "{called} ({expires}): slipway teardown --stage {stage} --application {application} --environment {called}"
+            "{called} ({expires}): {unpin}slipway teardown --stage {stage} --application {application} --environment {called}"
         )
     });
     let way = if stage.protected {
@@ -502,4 +509,237 @@ pub fn room(
         )
     };
     Err(Refusal::Full { stage: name.clone(), application: new.application.clone(), count, most, way })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+mod tests {
+    use super::*;
+    use crate::approval::{Decider, Decision, Verdict};
+    use crate::deployment::{DeploymentRef, OperationMark, Outcome};
+    use crate::environment::tests::deployment;
+    use crate::environment::{Shown, begin, settle};
+    use crate::stages::Stages;
+    use crate::stages::tests::THREE;
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    fn named(project: u64, stage: &str, application: &str, environment: &str) -> Environment {
+        let deployment = deployment(Action::Deploy, 10, false);
+        let key = EnvironmentKey {
+            project: ProjectId(project),
+            stage: StageName::new(stage).unwrap(),
+            application: ApplicationName::new(application).unwrap(),
+            environment: EnvironmentName::new(environment).unwrap(),
+        };
+        Environment::new(key.clone(), key.stack_name(), deployment.target)
+    }
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour)
+    }
+
+    #[test]
+    fn an_environment_is_listed_by_its_names_and_moves_when_it_is_gone() {
+        let mut environment = named(42, "dev", "news", "review/x");
+        assert_eq!(listed(&environment), ("LISTED#2".to_owned(), "42#dev#news#review/x".to_owned()));
+        environment.state = EnvironmentState::TornDown;
+        assert_eq!(listed(&environment).0, "GONE#2");
+        // What is deployed again takes a place from the moment that it begins.
+        let again = deployment(Action::Deploy, 10, false);
+        let begun = begin(Some(&environment), &again).unwrap();
+        assert_eq!(listed(&begun).0, "LISTED#2");
+        let outcome =
+            Outcome { ending: Ending::Failed, error: Some(ErrorName::Superseded), message: None, ended_at: hour(1) };
+        assert_eq!(listed(&settle(begun, &again, &outcome, &Shown::default())).0, "GONE#2");
+        let teardown = deployment(Action::Teardown, 10, false);
+        assert_eq!(listed(&begin(Some(&environment), &teardown).unwrap()).0, "GONE#2");
+    }
+
+    #[test]
+    fn a_listing_looks_where_it_has_to_and_nowhere_else() {
+        let keys = |selection: &Selection| selection.partitions().map(Partition::key).collect::<Vec<_>>();
+        let all = Selection::default();
+        assert_eq!(
+            (keys(&all), all.prefix()),
+            (["0", "1", "2", "3"].map(|shard| format!("LISTED#{shard}")).into(), None)
+        );
+        let stage = StageName::new("dev").unwrap();
+        let own = Selection { project: Some(ProjectId(42)), gone: true, stage: Some(stage), ..all.clone() };
+        assert_eq!((keys(&own), own.prefix().unwrap()), (vec!["LISTED#2".into(), "GONE#2".into()], "42#dev#".into()));
+        let live = Selection { state: Some(EnvironmentState::Live), ..own.clone() };
+        assert_eq!(keys(&live), ["LISTED#2"]);
+        let down = Selection { state: Some(EnvironmentState::TornDown), gone: false, ..own };
+        assert_eq!(keys(&down), ["LISTED#2", "GONE#2"], "what is deployed again is still torn down");
+        let application = Some(ApplicationName::new("news").unwrap());
+        let one = Selection { application: application.clone(), ..live };
+        assert_eq!(one.prefix().unwrap(), "42#dev#news#");
+        let anywhere = Selection { project: Some(ProjectId(42)), application, ..all };
+        assert_eq!(anywhere.prefix().unwrap(), "42#");
+        assert!(anywhere.has(&named(42, "qa", "news", "x")) && !anywhere.has(&named(42, "qa", "blog", "x")));
+    }
+
+    #[test]
+    fn a_listing_goes_on_only_where_it_can() {
+        let own = Selection { project: Some(ProjectId(42)), ..Selection::default() };
+        let read = |text: &str| PageToken::try_from(text.to_owned());
+        assert_eq!(own.check(&read("LISTED#2:42#dev#news#x").unwrap()), Ok(()));
+        assert_eq!(own.check(&read("LISTED#2:").unwrap()), Ok(()));
+        for other in ["LISTED#3:43#dev#news#x", "LISTED#2:46#dev#news#x", "GONE#2:42#dev#news#x", "LISTED#0:"] {
+            assert_eq!(own.check(&read(other).unwrap()), Err(InvalidPage), "{other}");
+        }
+        for wrong in
+            ["", "LISTED#2", "LISTED#9:", "DUE#0:", "LISTED#2:42#dev#news", "LISTED#2:x", "LISTED#3:42#dev#news#x"]
+        {
+            assert_eq!(read(wrong), Err(InvalidPage), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_goes_on_where_it_ended(project: u64, application in "[a-z0-9]{1,9}", environment in "[A-Za-z0-9_.-]{1,9}") {
+            let environment = named(project, "dev", &application, &environment);
+            let (partition, name) = listed(&environment);
+            let partition = partitions(None, true).find(|known| known.key() == partition).unwrap();
+            let token = PageToken::after(partition, &name).unwrap();
+            prop_assert_eq!(token.after.as_ref(), Some(&environment.key));
+            prop_assert_eq!(PageToken::try_from(String::from(token.clone())), Ok(token));
+        }
+    }
+
+    fn record() -> DeploymentRecord {
+        DeploymentRecord::new(deployment(Action::Deploy, 10, false))
+    }
+
+    fn asked(decisions: Vec<Decision>) -> Approval {
+        let deployment = deployment(Action::Deploy, 10, false);
+        let policy = Stages::parse(THREE).unwrap().get(&StageName::new("prod").unwrap()).unwrap().approval.clone();
+        Approval {
+            id: Digest::of(b"link"),
+            deployment: DeploymentRef { environment: deployment.environment, id: deployment.id, fence: 1 },
+            task_token: "the token".into(),
+            tried: 0,
+            binding: Digest::of(b"bound"),
+            policy: policy.unwrap(),
+            requester: deployment.requester.unwrap(),
+            asked_at: hour(1),
+            expires_at: hour(10),
+            decisions,
+            void: None,
+            announced: true,
+            delivered: false,
+        }
+    }
+
+    fn waits_for(record: &DeploymentRecord, holder: Option<Holder>, approval: Option<&Approval>) -> Option<Waits> {
+        let mut environment = named(42, "dev", "news", "review/x");
+        environment.last_seconds = Some(90);
+        let why = why(&environment, Some(record), holder, approval, hour(2));
+        assert!(!serde_json::to_string(&why).unwrap().contains("the token"));
+        why.waits
+    }
+
+    #[test]
+    fn who_waits_is_told_for_whom_since_when_and_until_when() {
+        let begins = record().deployment.started_at;
+        assert_eq!(waits_for(&record(), None, None), Some(Waits::Slipway { doing: "packaging".into(), since: begins }));
+
+        let mut other = record();
+        other.stack_status = Some("UPDATE_IN_PROGRESS".into());
+        let holder = Holder::of(&other);
+        let held = DeploymentRecord { waits_for: Some(holder.clone()), ..record() };
+        let until = begins + SignedDuration::from_hours(24);
+        let lease = |holder: &Holder| Waits::Lease { holder: holder.clone(), since: begins, until };
+        assert_eq!(waits_for(&held, None, None), Some(lease(&holder)));
+        let fresh = Holder { doing: "ending".into(), ..holder };
+        assert_eq!(waits_for(&held, Some(fresh.clone()), None), Some(lease(&fresh)), "what the holder does now counts");
+
+        let status = Some("UPDATE_IN_PROGRESS".to_owned());
+        let busy = DeploymentRecord { busy_since: Some(hour(1)), stack_status: status.clone(), ..record() };
+        assert_eq!(waits_for(&busy, None, None), Some(Waits::Stack { status, since: hour(1), until: hour(25) }));
+        let idle = DeploymentRecord { change_set_asked: true, ..busy };
+        assert!(matches!(waits_for(&idle, None, None), Some(Waits::Slipway { .. })));
+
+        let mut executes = record();
+        executes.operation =
+            Some(OperationMark { what: Operation::Execute, stack_id: "stack".into(), began_at: hour(1) });
+        let expected = Some(hour(1) + SignedDuration::from_secs(90));
+        let doing = "executing its change set".to_owned();
+        let at_work = Waits::CloudFormation { doing, since: hour(1), expected, until: hour(25) };
+        assert_eq!(waits_for(&executes, None, Some(&asked(vec![]))), Some(at_work));
+    }
+
+    #[test]
+    fn who_waits_for_people_is_told_for_whom() {
+        let open = asked(vec![]);
+        let Some(Waits::People { required, who, progress, since, until, url }) =
+            waits_for(&record(), None, Some(&open))
+        else {
+            panic!("it waits for people")
+        };
+        assert_eq!((required, who, progress, url), (1, open.policy.who(), None, None));
+        assert_eq!((since, until), (hour(1), hour(10)));
+        let decider = Decider::Person { user_id: 8, user_login: "eve".into() };
+        let yes = Decision { verdict: Verdict::Approve, decider, reason: None, at: hour(2) };
+        let decided = asked(vec![yes]);
+        assert!(matches!(waits_for(&record(), None, Some(&decided)), Some(Waits::Slipway { .. })));
+        // It waits anew for the environment, since then.
+        let held = DeploymentRecord { waits_for: Some(Holder::of(&record())), ..record() };
+        let Some(Waits::Lease { since, .. }) = waits_for(&held, None, Some(&decided)) else { panic!("it waits") };
+        assert_eq!(since, hour(2));
+    }
+
+    #[test]
+    fn where_nothing_goes_on_the_last_end_says_what_to_do() {
+        let mut record = record();
+        let message = Some("no room".to_owned());
+        record.outcome =
+            Some(Outcome { ending: Ending::Failed, error: Some(ErrorName::StackFailed), message, ended_at: hour(3) });
+        let why = why(&named(42, "dev", "news", "x"), Some(&record), None, None, hour(4));
+        assert_eq!((why.waits, why.next.as_deref()), (None, Some(ErrorName::StackFailed.what_to_do())));
+        let past = why.deployment.unwrap();
+        assert_eq!(
+            (past.result, past.seconds, past.user_login.as_deref()),
+            (Some(Ending::Failed), Some(10800), Some("dana"))
+        );
+    }
+
+    #[test]
+    fn a_full_stage_names_what_expires_first_and_what_is_pinned_last() {
+        let stages = Stages::parse(THREE).unwrap();
+        let name = StageName::new("dev").unwrap();
+        let stage = Stage { max_environments: Some(3), ..stages.get(&name).unwrap().clone() };
+        let there = |called: &str, expires: Option<i64>, pinned: bool| {
+            let mut environment = named(42, "dev", "news", called);
+            environment.expires_at = expires.map(hour);
+            environment.pin =
+                pinned.then(|| Pin { until: hour(9), reason: "demo".into(), by: "eve".into(), at: hour(0) });
+            environment
+        };
+        let (late, soon, kept) =
+            (there("late", Some(8), false), there("soon", Some(5), false), there("kept", Some(2), true));
+        let new = named(42, "dev", "news", "new").key;
+        let ask = |there: &[Environment], unread| room(&name, &stage, &new, there, unread, hour(1));
+        assert_eq!(ask(&[late.clone(), soon.clone()], 0), Ok(()));
+        let full = ask(&[kept.clone(), late.clone(), soon.clone()], 0).unwrap_err().to_string();
+        assert_eq!(
+            full,
+            "news has 3 environments in stage dev, which allows 3; nearest to expiry, each with the command that frees its place: \
+             soon (expires 1970-01-01 05:00 UTC): slipway teardown --stage dev --application news --environment soon; \
+             late (expires 1970-01-01 08:00 UTC): slipway teardown --stage dev --application news --environment late; \
+             kept (pinned by eve until 1970-01-01 09:00 UTC): slipway unpin, then slipway teardown --stage dev --application news \
+             --environment kept"
+        );
+        assert!(ask(&[late.clone(), soon.clone()], 1).is_err(), "what cannot be read takes a place");
+        let itself = Environment { key: new.clone(), ..late.clone() };
+        assert_eq!(ask(&[itself, kept, soon], 0), Ok(()), "nobody stands in one's own way");
+        let many: Vec<_> = (0..9).map(|n| there(&format!("e{n}"), Some(n), false)).collect();
+        let full = ask(&many, 0).unwrap_err().to_string();
+        assert!(full.contains("e4 (") && !full.contains("e5 ("), "{full}");
+        let protected = Stage { protected: true, ephemeral: false, ..stage.clone() };
+        let full = room(&name, &protected, &new, &many, 0, hour(1)).unwrap_err().to_string();
+        assert!(full.ends_with("ask the platform team for more"), "{full}");
+        let unlimited = Stage { max_environments: None, ..stage };
+        assert_eq!(room(&name, &unlimited, &new, &many, 0, hour(1)), Ok(()));
+    }
 }
