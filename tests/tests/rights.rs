@@ -934,51 +934,8 @@ impl Runner {
                 self.sweep("answers").await?;
                 self.end(&waiting.arn).await
             }
-            S::SweepsBranch => {
-                let on = fresh("dev");
-                let branch = format!("feature-{}", unique());
-                self.tiny(&job("deploy-dev", &branch), &on).await?;
-                world.control_plane.gitlab.delete_branch(101, &branch);
-                world.next_round().await;
-                self.rights.take(removals).await;
-                let began = jiff::Timestamp::now();
-                let swept = world.sweep().await;
-                if swept["branches"]["expired"].as_u64() >= Some(1) && swept["failed"] == 0 {
-                    return Ok(());
-                }
-                Err(format!("{swept}: {}", world.log("sweep", began).await))
-            }
-            S::SweepsGarbage => {
-                self.live().await?;
-                let digest = || Digest::of(unique().to_string().as_bytes());
-                let bundle = format!("bundles/101/{}", digest());
-                let units =
-                    [format!("artifacts/{}", digest()), format!("releases/{}", digest()), format!("{bundle}.zip")];
-                let past = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(30 * 24);
-                let put = |key: &str, body: &str| {
-                    world.s3.put_object().bucket(world.bucket()).key(key).body(body.as_bytes().to_vec().into()).send()
-                };
-                for unit in &units {
-                    let key =
-                        if unit.starts_with("releases/") { format!("{unit}/template.yaml") } else { unit.clone() };
-                    put(&key, "garbage").await.unwrap();
-                    world.age(&key, past).await;
-                }
-                let marked: BTreeMap<_, _> =
-                    units.iter().map(|unit| (unit, past + jiff::SignedDuration::from_hours(24))).collect();
-                let marks =
-                    json!({"since": past - jiff::SignedDuration::from_hours(24), "looked_at": past, "marked": marked})
-                        .to_string();
-                put("garbage/marks.json", &marks).await.unwrap();
-                self.rights.take(removals).await;
-                let began = jiff::Timestamp::now();
-                let swept = world.sweep().await;
-                let garbage = &swept["garbage"];
-                if garbage["deleted"] == 3 && garbage["failed"] == 0 && garbage["artifacts_unknown"] == false {
-                    return Ok(());
-                }
-                Err(format!("{swept}: {}", world.log("sweep", began).await))
-            }
+            S::SweepsBranch => Box::pin(self.sweep_branches(removals)).await,
+            S::SweepsGarbage => Box::pin(self.collect_garbage(removals)).await,
             S::Schedules => {
                 self.rights.take(removals).await;
                 self.schedule().await
@@ -1252,6 +1209,52 @@ impl Runner {
         let ended = self.world.end(&other.arn).await;
         let expected = if decision == "approve" { "NotAllowed" } else { "ApprovalRejected" };
         check(ended.error == expected, || format!("{ended:?}"))
+    }
+
+    async fn sweep_branches(&self, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        let on = fresh("dev");
+        let branch = format!("feature-{}", unique());
+        self.tiny(&job("deploy-dev", &branch), &on).await?;
+        world.control_plane.gitlab.delete_branch(101, &branch);
+        world.next_round().await;
+        self.rights.take(removals).await;
+        let began = jiff::Timestamp::now();
+        let swept = world.sweep().await;
+        if swept["branches"]["expired"].as_u64() >= Some(1) && swept["failed"] == 0 {
+            return Ok(());
+        }
+        Err(format!("{swept}: {}", world.log("sweep", began).await))
+    }
+
+    async fn collect_garbage(&self, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        self.live().await?;
+        let digest = || Digest::of(unique().to_string().as_bytes());
+        let bundle = format!("bundles/101/{}", digest());
+        let units = [format!("artifacts/{}", digest()), format!("releases/{}", digest()), format!("{bundle}.zip")];
+        let past = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(30 * 24);
+        let put = |key: &str, body: &str| {
+            world.s3.put_object().bucket(world.bucket()).key(key).body(body.as_bytes().to_vec().into()).send()
+        };
+        for unit in &units {
+            let key = if unit.starts_with("releases/") { format!("{unit}/template.yaml") } else { unit.clone() };
+            put(&key, "garbage").await.unwrap();
+            world.age(&key, past).await;
+        }
+        let marked: BTreeMap<_, _> =
+            units.iter().map(|unit| (unit, past + jiff::SignedDuration::from_hours(24))).collect();
+        let marks = json!({"since": past - jiff::SignedDuration::from_hours(24), "looked_at": past, "marked": marked})
+            .to_string();
+        put("garbage/marks.json", &marks).await.unwrap();
+        self.rights.take(removals).await;
+        let began = jiff::Timestamp::now();
+        let swept = world.sweep().await;
+        let garbage = &swept["garbage"];
+        if garbage["deleted"] == 3 && garbage["failed"] == 0 && garbage["artifacts_unknown"] == false {
+            return Ok(());
+        }
+        Err(format!("{swept}: {}", world.log("sweep", began).await))
     }
 
     /// Lets the cleanup run. What it could not do it counts, and its log says why.

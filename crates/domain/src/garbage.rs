@@ -30,8 +30,9 @@ pub const MAX_MARKS: usize = 50_000;
 pub const MAX_DELETIONS: usize = 10_000;
 /// How many names a plan tells.
 pub const MAX_SHOWN: usize = 1000;
-/// How many names one look can hold, each in 32 bytes and a little more: where there are more, it collects nothing.
-pub const MAX_NAMES: usize = 500_000;
+/// How many releases that are there, that are named, and how many artifacts, one look can hold: with their tables less than 100 bytes
+/// each, so that all of it fits into 256 MB. Where there are more, it collects nothing.
+pub const MAX_NAMES: usize = 250_000;
 
 /// A SHA-256 in 32 bytes: many are held at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

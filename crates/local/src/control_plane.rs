@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::emulator::{Emulator, Options};
 use crate::error::LocalError;
 use crate::functions::BuiltFunction;
-use crate::gitlab::{GitLab, READ_TOKEN};
+use crate::gitlab::GitLab;
 use crate::inspect;
 use crate::stack::{self, Deploy};
 use crate::{DEV, PROD, STAGING, TOOLING};
@@ -94,7 +94,7 @@ impl ControlPlane {
         let artifacts = stack::upload_control_plane(&tooling, bucket, functions, &root).await?;
         let template = stack::with_artifacts(&read(&root.join("template.yaml"))?, bucket, &artifacts)?;
         let ssm = aws_sdk_ssm::Client::new(&tooling);
-        let token = ssm.put_parameter().name(READ_TOKEN_PARAMETER).value(READ_TOKEN).overwrite(true);
+        let token = ssm.put_parameter().name(READ_TOKEN_PARAMETER).value(gitlab.read_token()).overwrite(true);
         let token = token.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await;
         token.map_err(LocalError::aws("ssm:PutParameter"))?;
         let targets = TARGETS.map(|(_, account, _)| account).join(",");

@@ -236,7 +236,7 @@ impl Collect {
     /// What these manifests name.
     async fn read(&self, releases: impl Iterator<Item = Sha>) -> Result<Option<HashSet<Sha>>, Failure> {
         let (mut artifacts, mut releases) = (HashSet::new(), releases);
-        let mut reading: JoinSet<(Sha, Result<Option<Vec<u8>>, AwsError>)> = JoinSet::new();
+        let mut reading = JoinSet::new();
         loop {
             while reading.len() < AT_ONCE {
                 let Some(sha) = releases.next() else { break };
@@ -287,7 +287,7 @@ impl Collect {
             Unit::Artifact(sha) => artifacts.as_ref().is_none_or(|artifacts| artifacts.contains(sha)),
         };
         let mut left = units.iter().filter(|unit| !spared(unit));
-        let mut deleting: JoinSet<(Unit, Result<bool, AwsError>)> = JoinSet::new();
+        let mut deleting = JoinSet::new();
         collected.spared = units.iter().filter(|unit| spared(unit)).count();
         loop {
             while deleting.len() < AT_ONCE {

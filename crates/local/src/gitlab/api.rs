@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::sign_in::Provider;
 
 /// The token that may read.
-pub const READ_TOKEN: &str = "glpat-a-token-that-reads-branches";
+pub(super) const READ_TOKEN: &str = "glpat-a-token-that-reads-branches";
 /// The commit that each branch is at, and jobs run on.
 pub const TIP: &str = "714a629c0b401fdce83e847fc9589983fc6f46bc";
 

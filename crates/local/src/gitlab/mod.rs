@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub use api::{Answers, READ_TOKEN, TIP};
+pub use api::{Answers, TIP};
 pub use job::Job;
 use sign_in::Provider;
 pub use sign_in::{Lie, User};
@@ -129,6 +129,12 @@ impl GitLab {
     /// From now on, it is later by so many seconds to whoever signs in: codes expire.
     pub fn wait(&self, seconds: i64) {
         self.provider.state().later_by += seconds;
+    }
+
+    /// The token that its API takes.
+    #[must_use]
+    pub fn read_token(&self) -> &'static str {
+        api::READ_TOKEN
     }
 
     /// The instance's URL: the issuer of its tokens.
