@@ -490,6 +490,17 @@ impl World {
         request.item("version", A::N("1".into())).item("row", attribute(row)).send().await.unwrap();
     }
 
+    /// Sets a member of an environment's row behind Slipway's back; all else, and its place in the indexes, stays.
+    pub async fn set_in_row(&self, on: &On, member: &str, value: &Value) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let partition = format!("ENV#101#{}#{}#{}", on.application, on.stage, on.environment);
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S(partition)).key("sk", A::S("META".into()));
+        let request = request.update_expression("SET #row.#member = :value").expression_attribute_names("#row", "row");
+        let request = request.expression_attribute_names("#member", member);
+        request.expression_attribute_values(":value", attribute(value)).send().await.unwrap();
+    }
+
     /// The question behind an approval's link, as it is stored.
     pub async fn question(&self, link: &str) -> Value {
         use aws_sdk_dynamodb::types::AttributeValue;
@@ -635,6 +646,31 @@ impl World {
             self.dynamodb.put_item().table_name(table).item("pk", A::S(format!("ADMISSION#{}", admission.id)));
         let request = request.item("sk", A::S("ADMISSION".into())).item("version", A::N("1".into()));
         request.item("row", attribute(&serde_json::to_value(admission).unwrap())).send().await.unwrap();
+    }
+
+    /// Lets the objects of the bucket whose keys begin with `prefix` have been written at `written`.
+    pub async fn age(&self, prefix: &str, written: jiff::Timestamp) {
+        let scope = format!("{TOOLING}/20260101/{}/s3/aws4_request", slipway_local::REGION);
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
+        let (bucket, written) = (self.bucket(), written.strftime("%Y-%m-%dT%H:%M:%S.000Z"));
+        let mut pages = self.s3.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for key in page.unwrap().contents().iter().filter_map(|object| object.key()) {
+                let endpoint = self.control_plane.emulator.endpoint();
+                let url = format!("{endpoint}/{bucket}/{key}?slipway-written={written}");
+                let answer =
+                    reqwest::Client::new().put(url).header("authorization", &authorization).send().await.unwrap();
+                assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+            }
+        }
+    }
+
+    /// Lets the cleanup ask GitLab about all branches again, as on the next day.
+    pub async fn next_round(&self) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let request = self.dynamodb.delete_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S("SWEEP".into())).key("sk", A::S("BRANCHES".into()));
+        request.send().await.unwrap();
     }
 
     /// Lets the cleanup run once.

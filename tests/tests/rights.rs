@@ -98,6 +98,10 @@ enum Scenario {
     SweepsQuestion,
     /// The cleanup hands on an answer that was given in time and lost on its way.
     SweepsLostAnswer,
+    /// The cleanup asks GitLab about branches, and lets the environment of one that is gone expire.
+    SweepsBranch,
+    /// The cleanup deletes what nobody needs any more.
+    SweepsGarbage,
     /// The schedule starts the cleanup.
     Schedules,
     /// `slipway status`, as a job.
@@ -276,8 +280,22 @@ const CASES: &[Case] = &[
     case("slipway-sweep", "WriteAdmissions", GET, S::SweepsEnvironment, GET),
     case("slipway-sweep", "WriteAdmissions", PUT, S::SweepsEnvironment, PUT),
     case("slipway-sweep", "WriteAdmissions", "ADMISSION#", S::SweepsEnvironment, GET),
-    case("slipway-sweep", "WriteAdmissions", "AUDIT#", S::SweepsEnvironment, GET),
+    case("slipway-sweep", "WriteAdmissions", "AUDIT#", S::SweepsEnvironment, PUT),
     case("slipway-sweep", "StartTeardowns", "", S::SweepsEnvironment, "states:StartExecution"),
+
+    case("slipway-sweep", "ExpireApprovals", "AUDIT#", S::SweepsBranch, PUT),
+    case("slipway-sweep", "ReadGitLabToken", "", S::SweepsBranch, "ssm:GetParameter"),
+    case("slipway-sweep", "QueryWhatThereIs", "", S::SweepsGarbage, "dynamodb:Query"),
+    case("slipway-sweep", "ListWhatIsKept", "garbage/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "bundles/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "releases/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ListWhatIsKept", "artifacts/", S::SweepsGarbage, "s3:ListObjectsV2"),
+    case("slipway-sweep", "ReadManifests", "", S::SweepsGarbage, "s3:GetObject"),
+    case("slipway-sweep", "KeepMarks", "s3:GetObject", S::SweepsGarbage, "s3:GetObject"),
+    case("slipway-sweep", "KeepMarks", "s3:PutObject", S::SweepsGarbage, "s3:PutObject"),
+    case("slipway-sweep", "DeleteGarbage", "bundles/", S::SweepsGarbage, "s3:DeleteObject"),
+    case("slipway-sweep", "DeleteGarbage", "releases/", S::SweepsGarbage, "s3:DeleteObject"),
+    case("slipway-sweep", "DeleteGarbage", "artifacts/", S::SweepsGarbage, "s3:DeleteObject"),
 
     case("slipway-deploy-machine", "StepFunctionsAssumes", "", S::Deploys, "may not assume"),
     case("slipway-deploy-machine", "InvokeSteps", "-BeginFunction", S::Deploys, "lambda:InvokeFunction"),
@@ -373,6 +391,7 @@ const NOT_ENFORCED: &[Unproven] = &[
     unproven("slipway-web", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-teardown", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-settle", "WriteLogs", "", LOGS_BY_ITSELF),
+    unproven("slipway-sweep", "DecryptGitLabToken", "", "SSM there decrypts by itself; and what AWS's own key encrypts needs no right"),
     unproven("slipway-sweep", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("SharedServiceRole", "ExpandTransforms", "", "CreateChangeSet is checked for the stack, not for the transforms of its template"),
     unproven("SharedServiceRole", "PassDeploymentRole", "", "iam:PassRole is not checked"),
@@ -915,6 +934,8 @@ impl Runner {
                 self.sweep("answers").await?;
                 self.end(&waiting.arn).await
             }
+            S::SweepsBranch => Box::pin(self.sweep_branches(removals)).await,
+            S::SweepsGarbage => Box::pin(self.collect_garbage(removals)).await,
             S::Schedules => {
                 self.rights.take(removals).await;
                 self.schedule().await
@@ -1188,6 +1209,52 @@ impl Runner {
         let ended = self.world.end(&other.arn).await;
         let expected = if decision == "approve" { "NotAllowed" } else { "ApprovalRejected" };
         check(ended.error == expected, || format!("{ended:?}"))
+    }
+
+    async fn sweep_branches(&self, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        let on = fresh("dev");
+        let branch = format!("feature-{}", unique());
+        self.tiny(&job("deploy-dev", &branch), &on).await?;
+        world.control_plane.gitlab.delete_branch(101, &branch);
+        world.next_round().await;
+        self.rights.take(removals).await;
+        let began = jiff::Timestamp::now();
+        let swept = world.sweep().await;
+        if swept["branches"]["expired"].as_u64() >= Some(1) && swept["failed"] == 0 {
+            return Ok(());
+        }
+        Err(format!("{swept}: {}", world.log("sweep", began).await))
+    }
+
+    async fn collect_garbage(&self, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        self.live().await?;
+        let digest = || Digest::of(unique().to_string().as_bytes());
+        let bundle = format!("bundles/101/{}", digest());
+        let units = [format!("artifacts/{}", digest()), format!("releases/{}", digest()), format!("{bundle}.zip")];
+        let past = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(30 * 24);
+        let put = |key: &str, body: &str| {
+            world.s3.put_object().bucket(world.bucket()).key(key).body(body.as_bytes().to_vec().into()).send()
+        };
+        for unit in &units {
+            let key = if unit.starts_with("releases/") { format!("{unit}/template.yaml") } else { unit.clone() };
+            put(&key, "garbage").await.unwrap();
+            world.age(&key, past).await;
+        }
+        let marked: BTreeMap<_, _> =
+            units.iter().map(|unit| (unit, past + jiff::SignedDuration::from_hours(24))).collect();
+        let marks = json!({"since": past - jiff::SignedDuration::from_hours(24), "looked_at": past, "marked": marked})
+            .to_string();
+        put("garbage/marks.json", &marks).await.unwrap();
+        self.rights.take(removals).await;
+        let began = jiff::Timestamp::now();
+        let swept = world.sweep().await;
+        let garbage = &swept["garbage"];
+        if garbage["deleted"] == 3 && garbage["failed"] == 0 && garbage["artifacts_unknown"] == false {
+            return Ok(());
+        }
+        Err(format!("{swept}: {}", world.log("sweep", began).await))
     }
 
     /// Lets the cleanup run. What it could not do it counts, and its log says why.

@@ -1,10 +1,12 @@
 //! A bucket: Slipway's own, with bundles, artifacts, releases, reviews and events, or the one that the command packages to.
 
+mod listing;
 mod pages;
 mod presence;
 mod reader;
 mod uploads;
 
+pub use listing::{Listed, Page, Tagged};
 pub use reader::ObjectReader;
 pub use uploads::{Upload, UploadOptions, Uploads};
 
@@ -107,6 +109,11 @@ impl Bucket {
     /// # Errors
     /// [`AwsError`]; anything but "not found" is an error, never "absent". An object over `limit` bytes is refused.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, AwsError> {
+        Ok(self.read(key, limit).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// The same with its ETag.
+    async fn read(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, Option<String>)>, AwsError> {
         const CALL: &str = "s3:GetObject";
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
@@ -117,8 +124,9 @@ impl Bucket {
             let message = format!("{key} has {length:?} bytes; the limit is {limit}");
             return Err(AwsError { kind: Kind::Refused, call: CALL, code: TOO_LARGE.into(), message });
         }
+        let tag = object.e_tag;
         match object.body.collect().await {
-            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Ok(bytes) => Ok(Some((bytes.to_vec(), tag))),
             Err(error) => Err(AwsError::unexpected(CALL, error.to_string())),
         }
     }

@@ -75,14 +75,13 @@ impl Machines {
     pub async fn ended(&self, execution: &str) -> Result<Option<EndedExecution>, AwsError> {
         let described = self.client.describe_execution().execution_arn(execution).send().await;
         match described.map_err(|error| sort("states:DescribeExecution", &error)) {
-            Ok(described) => Ok(match described.status {
-                ExecutionStatus::Running | ExecutionStatus::PendingRedrive => None,
-                status => Some(EndedExecution {
-                    error: described.error.filter(|_| status == ExecutionStatus::Failed),
-                    status: status.as_str().to_owned(),
-                    cause: described.cause,
-                }),
-            }),
+            Ok(described) => {
+                let status = described.status;
+                let runs = matches!(status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive);
+                let error = described.error.filter(|_| status == ExecutionStatus::Failed);
+                let ended = EndedExecution { status: status.as_str().to_owned(), error, cause: described.cause };
+                Ok((!runs).then_some(ended))
+            }
             Err(error) if error.kind == Kind::NotFound => {
                 Ok(Some(EndedExecution { status: "FORGOTTEN".to_owned(), error: None, cause: None }))
             }

@@ -35,6 +35,14 @@ impl Parameters {
         self.get(name, false).await
     }
 
+    /// The text of a parameter that is a secret: it goes nowhere but where it is needed.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn secret(&self, name: &str) -> Result<String, AwsError> {
+        self.get(name, true).await
+    }
+
     /// A key of 32 bytes.
     ///
     /// # Errors

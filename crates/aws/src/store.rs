@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use slipway_domain::admission::{Admission, AdmissionError};
 use slipway_domain::approval::{Approval, Decision, DecisionError, Session, Void};
 use slipway_domain::audit::{Act, Actor, Entry, Head, Row as AuditRow};
+use slipway_domain::branch::Round;
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
@@ -122,6 +123,11 @@ impl Key {
 
     fn sweep() -> Self {
         Self { partition: "SWEEP".into(), sort: "STATE".into() }
+    }
+
+    /// How far the round is in which GitLab is asked about branches.
+    fn round() -> Self {
+        Self { sort: "BRANCHES".into(), ..Self::sweep() }
     }
 
     fn approval(id: &Digest) -> Self {
@@ -480,20 +486,37 @@ impl Store {
         .await
     }
 
-    /// The same for a rule that also says what is recorded of it.
+    /// The same for a rule that also says what is recorded of it, and may leave the row as it is. The row that was written.
     ///
     /// # Errors
     /// The rule's, and [`AwsError`].
     pub async fn update_environment_recording<E>(
         &self,
         key: &EnvironmentKey,
-        mut rule: impl FnMut(Option<&Environment>) -> Result<(Environment, Entry), E>,
-    ) -> Result<Environment, StoreError<E>> {
+        mut rule: impl FnMut(Option<&Environment>) -> Result<Option<(Environment, Entry)>, E>,
+    ) -> Result<Option<Environment>, StoreError<E>> {
         self.update_recording(&Key::environment(key), key, indexed, |environment| {
-            let (next, entry) = rule(environment)?;
-            Ok((Some(next.clone()), Some(entry), next))
+            let (next, entry) = rule(environment)?.unzip();
+            Ok((next.clone(), entry, next))
         })
         .await
+    }
+
+    /// How far the round is in which GitLab is asked about branches.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn round(&self) -> Result<Option<Round>, AwsError> {
+        Ok(self.read(&Key::round()).await?.map(|row| row.value))
+    }
+
+    /// Notes how far it is. Two that go the same way may each note their own: what is asked twice does no harm.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn note_round(&self, round: &Round) -> Result<(), AwsError> {
+        let none = |_: &Round| HashMap::new();
+        infallible(self.update(&Key::round(), none, |_| Ok::<_, Infallible>((Some(round.clone()), ()))).await)
     }
 
     /// Lists environments by their names, from `page` on: at most `limit` are looked at, and of those, what `selection` has is given.

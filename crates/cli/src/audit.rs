@@ -122,6 +122,7 @@ fn line(row: &Row) -> String {
             format!("{} {}{error}", action.as_str(), ending.as_str().unwrap_or_default().replace('_', " "))
         }
         Act::TornDown => String::new(),
+        Act::Expired { because } => because.to_string(),
         Act::Unlocked { holder, fence } => {
             let holder = holder.as_ref().map(Holder::to_string).unwrap_or_else(|| format!("fence {fence}"));
             format!("from {holder}")
@@ -156,6 +157,7 @@ mod tests {
             job_id: 1000,
             project_path: "group/news".into(),
             ref_name: "main".into(),
+            ref_type: None,
             sha: "c0ffee".into(),
         };
         let why = "claim ref is \"x\"; stage prod allows main\u{1b}".to_owned();

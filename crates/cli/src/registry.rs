@@ -173,6 +173,7 @@ pub(crate) fn sentences(why: &Why, now: Timestamp) -> Vec<String> {
             if why.failed_teardowns == 1 { "once".to_owned() } else { format!("{} times", why.failed_teardowns) };
         lines.push(format!("Its teardown failed {times}, and is tried again at {}.", at(retry, now)));
     }
+    lines.extend(why.expired_because.as_ref().map(|because| format!("Its end came early: {because}.")));
     lines.extend(why.pin.as_ref().map(|pin| format!("It is pinned {}.", pinned(pin, now))));
     let expires = why.expires_at.filter(|expires| why.pin.as_ref().is_none_or(|pin| pin.until != *expires));
     lines.extend(expires.map(|expires| format!("It expires at {}.", at(expires, now))));

@@ -108,6 +108,7 @@ pub fn requester(claims: &JobClaims) -> Requester {
         job_id: claims.job_id,
         project_path: claims.project_path.clone(),
         ref_name: claims.ref_name.clone(),
+        ref_type: Some(claims.ref_type),
         sha: claims.sha.clone(),
     }
 }

@@ -583,6 +583,7 @@ mod tests {
                 job_id: 1000,
                 project_path: "group/news".into(),
                 ref_name: "main".into(),
+                ref_type: None,
                 sha: "c0ffee".into(),
             },
             asked_at: now,

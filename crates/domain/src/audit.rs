@@ -8,6 +8,7 @@ use crate::ErrorName;
 use crate::admission;
 use crate::approval::{Approval, Decider, Decision, DecisionError, Verdict, Who};
 use crate::approver::Principal;
+use crate::branch::Because;
 use crate::claims::Person;
 use crate::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, Ending, Outcome, Requester};
 use crate::lease::Holder;
@@ -76,6 +77,11 @@ pub enum Act {
     },
     /// The environment is gone.
     TornDown,
+    /// The environment expired before its time.
+    Expired {
+        /// Why.
+        because: Because,
+    },
     /// The lease was taken away by force.
     Unlocked {
         /// From whom, if it is known.
@@ -117,6 +123,7 @@ impl Act {
             Act::Executed { .. } => "executed",
             Act::Settled { .. } => "settled",
             Act::TornDown => "torn down",
+            Act::Expired { .. } => "expired",
             Act::Unlocked { .. } => "unlocked",
             Act::Kept { how: Kept::Extended, .. } => "extended",
             Act::Kept { how: Kept::Pinned, .. } => "pinned",

@@ -1,6 +1,7 @@
 //! What is proven of who asks: a job by its GitLab ID token, a person by a sign-in, an AWS principal by its signature.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::names::{AccountId, ProjectId};
 
@@ -62,7 +63,8 @@ pub struct JobClaims {
 }
 
 /// Whether a job runs for a branch or a tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RefType {
     /// `branch`.
     Branch,

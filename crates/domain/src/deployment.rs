@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ErrorName;
+use crate::claims::RefType;
 use crate::lease::Holder;
 use crate::names::{AccountId, Digest, EnvironmentKey, ParameterName, Region, StackName};
 use crate::repair::{Asked, Found};
@@ -142,6 +143,9 @@ pub struct Requester {
     pub project_path: String,
     /// The branch or tag.
     pub ref_name: String,
+    /// Which of the two; not known of what began before this was noted.
+    #[serde(default)]
+    pub ref_type: Option<RefType>,
     /// The commit.
     pub sha: String,
 }

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
+use crate::branch::Because;
+use crate::claims::RefType;
 use crate::deployment::{Action, Deployment, DeploymentId, Ending, Launch, Outcome, Target};
 use crate::expiry::{LOOK, Lead, Pin, backoff};
 use crate::names::{Digest, EnvironmentKey, StackName};
@@ -114,6 +116,9 @@ pub struct Environment {
     /// The branch or tag that it came from.
     #[serde(default)]
     pub ref_name: Option<String>,
+    /// Which of the two; not known of what was deployed before this was noted.
+    #[serde(default)]
+    pub ref_type: Option<RefType>,
     /// The login of who deployed it.
     #[serde(default)]
     pub deployed_by: Option<String>,
@@ -126,6 +131,9 @@ pub struct Environment {
     pub outputs: BTreeMap<String, String>,
     /// When it expires, unless it is pinned; never in a protected stage.
     pub expires_at: Option<Timestamp>,
+    /// Why it expired before its time, if it did.
+    #[serde(default)]
+    pub expired_because: Option<Because>,
     /// Who wants to keep it for longer, if anybody.
     #[serde(default)]
     pub pin: Option<Pin>,
@@ -342,11 +350,13 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             if let Some(launch) = &deployment.launch {
                 environment.release = release;
                 environment.expires_at = launch.expires_in.map(|span| outcome.ended_at + span.duration());
+                environment.expired_because = None;
                 environment = environment.told_again(outcome.ended_at);
             }
             environment.commit = deployment.commit().map(str::to_owned);
             let requester = deployment.requester.as_ref();
             environment.ref_name = requester.map(|requester| requester.ref_name.clone());
+            environment.ref_type = requester.and_then(|requester| requester.ref_type);
             environment.deployed_by = requester.map(|requester| requester.user_login.clone());
             environment.deployed_at = Some(outcome.ended_at);
             environment.url = environment_url(&shown.outputs);
@@ -366,6 +376,8 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             environment.previous_release = None;
             environment.commit = None;
             environment.ref_name = None;
+            environment.ref_type = None;
+            environment.expired_because = None;
             environment.deployed_by = None;
             environment.deployed_at = None;
             environment.url = None;
@@ -448,11 +460,13 @@ impl Environment {
             previous_release: None,
             commit: None,
             ref_name: None,
+            ref_type: None,
             deployed_by: None,
             deployed_at: None,
             url: None,
             outputs: BTreeMap::new(),
             expires_at: None,
+            expired_because: None,
             pin: None,
             next_warning: None,
             failed_teardowns: 0,
@@ -540,6 +554,7 @@ pub(crate) mod tests {
                 job_id: 1,
                 project_path: "group/news".into(),
                 ref_name: "x".into(),
+                ref_type: None,
                 sha: "c0ffee".into(),
             }),
             execution_arn: "arn".into(),

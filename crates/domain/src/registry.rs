@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
 use crate::approval::{Approval, Standing};
+use crate::branch::Because;
 use crate::deployment::{Action, DeploymentId, DeploymentRecord, Ending, Operation};
 use crate::environment::{Environment, EnvironmentState, Open};
 use crate::expiry::Pin;
@@ -378,6 +379,9 @@ pub struct Why {
     pub next: Option<String>,
     /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Why it expired before its time, if it did.
+    #[serde(default)]
+    pub expired_because: Option<Because>,
     /// Who keeps it for longer than it would live, if anybody.
     pub pin: Option<Pin>,
     /// How often its teardown failed since it was last deployed.
@@ -411,6 +415,7 @@ pub fn why(
         waits,
         next,
         expires_at: environment.lives_until(),
+        expired_because: environment.expired_because.clone(),
         pin: environment.pinned(now).cloned(),
         failed_teardowns: environment.failed_teardowns,
         retry_at: environment.retry_at,

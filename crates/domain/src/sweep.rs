@@ -5,6 +5,8 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::branch::Asked;
+use crate::garbage::Collected;
 use crate::names::EnvironmentKey;
 
 /// For how long a person's word that all those may go holds.
@@ -178,6 +180,12 @@ pub struct Swept {
     pub settled: u64,
     /// What of all these it could not do; the log says why.
     pub failed: u64,
+    /// What GitLab said of branches, where it was asked.
+    #[serde(default)]
+    pub branches: Asked,
+    /// What became of what nobody needs any more.
+    #[serde(default)]
+    pub garbage: Collected,
     /// Whether its time ran out: the next run goes on.
     pub unfinished: bool,
     /// What a plan would delete, the longest overdue first; at most [`MAX_PLANNED`].

@@ -110,6 +110,14 @@ impl Settings {
         Self::read_optional("SLIPWAY_GITLAB_KEYS")
     }
 
+    /// The name of the SSM parameter with the token that GitLab is asked about branches with; nothing where nobody asks.
+    ///
+    /// # Errors
+    /// When it is not set at all.
+    pub fn gitlab_token_parameter(self) -> Result<Option<String>, SettingsError> {
+        Self::read_optional("SLIPWAY_GITLAB_TOKEN")
+    }
+
     /// The application id with which people sign in to GitLab; nothing where nobody does.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! - A [`Verifier`] turns a job's ID token into [`JobClaims`].
 //! - A [`SignIn`] turns what a browser comes back with from GitLab into a [`Person`]. Both take their keys from [`Keys`], which
 //!   finds them by OpenID discovery, or reads them where somebody keeps them.
+//! - [`Branches`] asks the same GitLab whether the branch that a job ran for is still there.
 //! - [`Callers`] turns a presigned `sts:GetCallerIdentity` into a [`Caller`].
 //!
 //! Each is built once per process. What is not proven is an [`IdentityError`], which names what it is about, its value and the
@@ -10,6 +11,7 @@
 //!
 //! The clock is the caller's: every check takes `now`.
 
+mod branches;
 mod caller;
 mod claims;
 mod error;
@@ -23,6 +25,7 @@ mod sign_in;
 mod token;
 mod verifier;
 
+pub use branches::{Branches, BranchesError};
 pub use caller::{BINDING_HEADER, Callers, MAX_PRESIGNED_BYTES, MAX_SIGNED_SECONDS, Presigned, StsEndpoint};
 pub use error::{IdentityError, SetupError};
 pub use issuer::{Audience, ClientId, Issuer};

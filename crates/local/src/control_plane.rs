@@ -19,6 +19,8 @@ pub const AUDIENCE: &str = "slipway";
 pub const EXTERNAL_ID: &str = "slipway-embedded";
 /// The application id with which people sign in to the small GitLab.
 pub const CLIENT_ID: &str = "slipway-approvals";
+/// The SSM parameter with the token that the control plane asks GitLab about branches with.
+pub const READ_TOKEN_PARAMETER: &str = "/platform/gitlab-read-token";
 /// The AWS role that may decide in prod.
 pub const RELEASE_ROLE: &str = "arn:aws:iam::999999999999:role/release";
 /// The name of the control plane's stack.
@@ -91,10 +93,15 @@ impl ControlPlane {
         let bucket = "slipway-artifacts";
         let artifacts = stack::upload_control_plane(&tooling, bucket, functions, &root).await?;
         let template = stack::with_artifacts(&read(&root.join("template.yaml"))?, bucket, &artifacts)?;
+        let ssm = aws_sdk_ssm::Client::new(&tooling);
+        let token = ssm.put_parameter().name(READ_TOKEN_PARAMETER).value(gitlab.read_token()).overwrite(true);
+        let token = token.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await;
+        token.map_err(LocalError::aws("ssm:PutParameter"))?;
         let targets = TARGETS.map(|(_, account, _)| account).join(",");
         let parameters = [
             ("GitLabUrl", gitlab.url()),
             ("GitLabClientId", CLIENT_ID),
+            ("GitLabReadToken", READ_TOKEN_PARAMETER),
             ("Audience", AUDIENCE),
             ("Stages", stages),
             ("TargetAccounts", &targets),

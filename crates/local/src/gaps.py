@@ -129,6 +129,22 @@ def missing_objects_are_hidden(original):
     return handle
 
 
+@wrap(s3, "handle_request")
+def objects_can_age(original):
+    """PUT /bucket/key?slipway-written=TIME lets an object have been written at that time. S3 has no such request: it is for tests, which
+    cannot wait for a week."""
+
+    async def handle(method, path, headers, body, query_params, *args, **kwargs):
+        written = query_params.get("slipway-written")
+        bucket, _, key = path.lstrip("/").partition("/")
+        if method != "PUT" or not written:
+            return await original(method, path, headers, body, query_params, *args, **kwargs)
+        s3._ensure_bucket(bucket)["objects"][key]["last_modified"] = written[0] if isinstance(written, list) else written
+        return (200, {}, b"")
+
+    return handle
+
+
 @wrap(s3, "_get_object")
 def ranges_of_versions_are_cut(original):
     """A range of a named version is only that range; the emulator answers with the whole."""

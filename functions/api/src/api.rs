@@ -243,9 +243,9 @@ impl Api {
                 deployment: None,
                 at: now,
             };
-            Ok::<_, KeepError>((next, entry))
+            Ok::<_, KeepError>(Some((next, entry)))
         });
-        let kept = kept.await?;
+        let kept = kept.await?.ok_or_else(|| KeepError::Absent(key.clone()))?;
         // Telling people fails nothing.
         if let Err(error) = self.bus.tell(&EnvironmentKept::new(&kept, &by.user_login, now)).await {
             tracing::error!(environment = %key, %error, "nobody was told how long it lives");

@@ -3,7 +3,7 @@
 //! Neither the bundle nor an artifact is ever whole in memory or on disk: the bundle is read by ranges, twice. First every
 //! entry is inflated for its digest; then compressed bytes are copied into those artifacts that are not in the bucket yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -63,14 +63,25 @@ impl Package {
         Ok(Done {})
     }
 
-    /// The manifest of the release, if it was made from this project's bundle before: then that is not read again.
+    /// The manifest of the release, if it was made from this project's bundle before, and all that it names is there: then that is
+    /// not read again.
     async fn released(&self, record: &DeploymentRecord, bundle: &Digest) -> Result<Option<Vec<u8>>, Failure> {
         if self.bucket.size(&possession_key(record.deployment.environment.project, bundle)).await?.is_none() {
             return Ok(None);
         }
-        let manifest = self.bucket.get(&manifest_key(bundle), MAX_MANIFEST_BYTES).await?;
+        let Some(bytes) = self.bucket.get(&manifest_key(bundle), MAX_MANIFEST_BYTES).await? else { return Ok(None) };
         // One of an older Slipway is made anew.
-        Ok(manifest.filter(|bytes| read_manifest(bytes).is_ok_and(|manifest| manifest.version == MANIFEST_VERSION)))
+        let known = read_manifest(&bytes).ok().filter(|manifest| manifest.version == MANIFEST_VERSION);
+        let Some(manifest) = known else { return Ok(None) };
+        Ok(if self.is_whole(&manifest).await? { Some(bytes) } else { None })
+    }
+
+    /// Whether the template and the artifacts of a release are there.
+    async fn is_whole(&self, manifest: &Manifest) -> Result<bool, Failure> {
+        let artifacts = manifest.artifacts.iter().map(|artifact| artifact.key.clone());
+        let keys: BTreeSet<String> = artifacts.chain([template_key(&manifest.bundle)]).collect();
+        let sizes = self.bucket.sizes(&keys.into_iter().collect::<Vec<_>>()).await?;
+        Ok(sizes.iter().all(Option::is_some))
     }
 
     /// Makes the release, and gives its manifest, which is written last.
@@ -125,11 +136,16 @@ impl Package {
             artifacts: release.artifacts(|digest| sizes.get(digest).copied().unwrap_or_default()),
             parameters: release.parameters,
         };
-        let manifest = serde_json::to_vec_pretty(&manifest)
+        let bytes = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Failure::new(ErrorName::Internal, format!("the manifest cannot be written: {error}")))?;
         self.bucket.put(&template_key(announced), release.template.into_bytes()).await?;
-        self.bucket.put(&manifest_key(announced), manifest.clone()).await?;
-        Ok(manifest)
+        self.bucket.put(&manifest_key(announced), bytes.clone()).await?;
+        // Until the manifest named it, what was there already was nobody's, and sweep may have deleted it.
+        if !self.is_whole(&manifest).await? {
+            let message = format!("an artifact of the release {announced} was deleted while it was made: make it anew");
+            return Err(Failure::new(ErrorName::Unavailable, message));
+        }
+        Ok(bytes)
     }
 
     /// The sizes of those artifacts and documents that are in the bucket, by digest.

@@ -1,10 +1,14 @@
 //! `sweep`: the scheduled cleanup.
 
+mod branches;
+mod collect;
 mod sweep;
 
 use slipway_aws::announcements::Bus;
+use slipway_aws::bucket::Bucket;
 use slipway_aws::functions::Function;
 use slipway_aws::machines::Machines;
+use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::sweep::{SweepAsk, Swept};
 use slipway_handler::Settings;
@@ -13,8 +17,19 @@ use slipway_handler::metrics::{Metrics, Unit};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = slipway_handler::aws().await;
+    let store = Store::new(&aws, Settings.table()?);
+    let bucket = Bucket::new(&aws, Settings.bucket()?);
+    let ask_gitlab = match Settings.gitlab_token_parameter()? {
+        None => None,
+        Some(token) => {
+            let (store, parameters) = (store.clone(), Parameters::new(&aws));
+            Some(branches::AskGitLab { store, parameters, issuer: Settings.gitlab_url()?, token })
+        }
+    };
     let sweep = sweep::Sweep {
-        store: Store::new(&aws, Settings.table()?),
+        collect: collect::Collect { store: store.clone(), bucket },
+        ask_gitlab,
+        store,
         machines: Machines::new(&aws),
         bus: Bus::new(&aws, Settings.bus()?),
         settle: Function::new(&aws, Settings.settle_function()?),
@@ -44,6 +59,8 @@ fn measured(control_plane: &str, swept: &Swept, now: jiff::Timestamp) {
         ("SweepWarnings", swept.warnings),
         ("SweepSettled", swept.settled),
         ("SweepFailures", swept.failed),
+        ("SweepBranchesExpired", swept.branches.expired),
+        ("SweepGarbageDeleted", u64::try_from(swept.garbage.deleted).unwrap_or(u64::MAX)),
         ("SweepUnfinished", u64::from(swept.unfinished)),
     ];
     let numbers = numbers.map(|(name, number)| (name, Unit::Count, number));

@@ -24,12 +24,18 @@ use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::sweep::{Doomed, Limits, MAX_PLANNED, Stopped, SweepAsk, SweepState, Swept};
 use slipway_handler::{Budget, Failure};
 
+use crate::branches::AskGitLab;
+use crate::collect::Collect;
+
 /// The most teardowns that one sweep starts: CloudFormation has its limits, and the next run goes on.
 const MOST_TEARDOWNS: usize = 500;
 /// How many teardowns are started at the same time.
 const AT_ONCE: usize = 8;
 /// What has to be left of the function's time for it to go on: more than one environment takes.
 const RESERVE: Duration = Duration::from_secs(30);
+
+/// How long GitLab is asked about branches in one run, at the most.
+const ASKS: Duration = Duration::from_secs(60);
 
 /// What the function works with.
 pub(crate) struct Sweep {
@@ -39,6 +45,9 @@ pub(crate) struct Sweep {
     pub(crate) settle: Function,
     pub(crate) teardown_machine: String,
     pub(crate) limits: Limits,
+    pub(crate) collect: Collect,
+    /// Nothing where there is no token to ask GitLab with.
+    pub(crate) ask_gitlab: Option<AskGitLab>,
 }
 
 /// What one look at the index found, besides what was done about it at once.
@@ -128,7 +137,22 @@ impl Sweep {
             }
         }
         drop(begun);
-        Ok(look.swept)
+        let mut swept = look.swept;
+        if let Some(ask_gitlab) = &self.ask_gitlab
+            && let Some(left) = time_left(&mut swept, budget)
+        {
+            match ask_gitlab.run(now, left.min(ASKS)).await {
+                Ok(asked) => swept.branches = asked,
+                Err(failure) => missed(&mut swept, "GitLab is not asked", &failure),
+            }
+        }
+        if let Some(left) = time_left(&mut swept, budget) {
+            match self.collect.run(now, left, false).await {
+                Ok(collected) => swept.garbage = collected,
+                Err(failure) => missed(&mut swept, "no garbage is collected", &failure),
+            }
+        }
+        Ok(swept)
     }
 
     /// What a sweep would do now, without anything of it.
@@ -139,7 +163,14 @@ impl Sweep {
         let held_back = if stopped.is_some() { look.expired } else { 0 };
         let teardowns = u64::try_from(look.cleared.len()).unwrap_or(u64::MAX) + look.expired - held_back;
         let plan = look.cleared.into_iter().chain(look.fresh).take(MAX_PLANNED).collect();
-        Ok(Swept { teardowns, held_back, stopped, plan, ..look.swept })
+        let mut swept = Swept { teardowns, held_back, stopped, plan, ..look.swept };
+        if let Some(left) = time_left(&mut swept, budget) {
+            match self.collect.run(now, left, true).await {
+                Ok(collected) => swept.garbage = collected,
+                Err(failure) => missed(&mut swept, "no garbage would be collected", &failure),
+            }
+        }
+        Ok(swept)
     }
 
     /// Goes through all that is due. Whatever deletes nothing is done at once, if anything is to be `done`.
@@ -289,4 +320,16 @@ impl Sweep {
             tracing::error!(%error, "nobody was told that nothing is deleted");
         }
     }
+}
+
+/// What is left of the time, if that is enough to begin something else.
+fn time_left(swept: &mut Swept, budget: Budget) -> Option<Duration> {
+    let left = budget.left().checked_sub(RESERVE).filter(|left| !left.is_zero());
+    swept.unfinished |= left.is_none();
+    left
+}
+
+fn missed(swept: &mut Swept, what: &str, failure: &Failure) {
+    tracing::error!(error = %failure.name, why = failure.message, what);
+    swept.failed += 1;
 }

@@ -136,6 +136,7 @@ fn asked(stage: &Stage, index: usize, action: Action, pipeline_id: u64, template
             job_id: pipeline_id * 10,
             project_path: "group/news".into(),
             ref_name: "main".into(),
+            ref_type: None,
             sha: format!("c0ffee{pipeline_id}"),
         }),
         execution_arn: String::new(),

@@ -68,7 +68,7 @@ impl Job {
             ref_protected: ref_name == "main",
             environment: None,
             environment_action: "start".to_owned(),
-            sha: "714a629c0b401fdce83e847fc9589983fc6f46bc".to_owned(),
+            sha: super::TIP.to_owned(),
             audience: audience.to_owned(),
             lifetime: 3600,
             jti: None,

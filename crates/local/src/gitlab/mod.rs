@@ -1,9 +1,10 @@
-//! A small GitLab: the one part of it that Slipway asks, the OpenID provider.
+//! A small GitLab: the parts of it that Slipway asks, the OpenID provider and what its API says of branches.
 //!
 //! On a loopback port it serves the discovery document and the keys, signs the tokens that GitLab would give to a job, and
 //! lets people sign in: without a password, by a button for each of them. The demo and the tests use it, so that
 //! verification needs no switch to turn it off.
 
+mod api;
 mod job;
 mod sign_in;
 
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use api::{Answers, TIP};
 pub use job::Job;
 use sign_in::Provider;
 pub use sign_in::{Lie, User};
@@ -93,6 +95,32 @@ impl GitLab {
         users.push(user);
     }
 
+    /// Deletes a branch of a project. Every other one is there, at the commit that the jobs of a test run on.
+    pub fn delete_branch(&self, project: u64, branch: &str) {
+        self.provider.state().deleted.push((project, branch.to_owned()));
+    }
+
+    /// Merges a branch of a project at `head`, by merge request `number`.
+    pub fn merge_branch(&self, project: u64, branch: &str, head: &str, number: u64) {
+        self.provider.state().merged.push((project, branch.to_owned(), head.to_owned(), number));
+    }
+
+    /// Protects a branch, as of all projects.
+    pub fn protect_branch(&self, branch: &str) {
+        self.provider.state().protected.push(branch.to_owned());
+    }
+
+    /// From now on, its API answers so.
+    pub fn answer(&self, answers: Answers) {
+        self.provider.state().answers = answers;
+    }
+
+    /// About which branches its API was asked, by whoever had the token.
+    #[must_use]
+    pub fn asked_branches(&self) -> Vec<String> {
+        self.provider.state().asked_branches.clone()
+    }
+
     /// From now on, it says something that is not so.
     pub fn lie(&self, lie: Lie) {
         self.provider.state().lie = Some(lie);
@@ -101,6 +129,12 @@ impl GitLab {
     /// From now on, it is later by so many seconds to whoever signs in: codes expire.
     pub fn wait(&self, seconds: i64) {
         self.provider.state().later_by += seconds;
+    }
+
+    /// The token that its API takes.
+    #[must_use]
+    pub fn read_token(&self) -> &'static str {
+        api::READ_TOKEN
     }
 
     /// The instance's URL: the issuer of its tokens.

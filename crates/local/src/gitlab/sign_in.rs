@@ -76,6 +76,13 @@ pub(super) struct Known {
     pub(super) users: Vec<User>,
     pub(super) lie: Option<Lie>,
     pub(super) later_by: i64,
+    pub(super) answers: super::Answers,
+    /// Project and branch.
+    pub(super) deleted: Vec<(u64, String)>,
+    /// Project, branch, the commit that was merged, and the merge request's number.
+    pub(super) merged: Vec<(u64, String, String, u64)>,
+    pub(super) protected: Vec<String>,
+    pub(super) asked_branches: Vec<String>,
     /// By code.
     grants: HashMap<String, Grant>,
     /// By access token.
@@ -109,6 +116,11 @@ impl Provider {
             ],
             lie: None,
             later_by: 0,
+            answers: super::Answers::Truly,
+            deleted: Vec::new(),
+            merged: Vec::new(),
+            protected: vec!["main".to_owned()],
+            asked_branches: Vec::new(),
             grants: HashMap::new(),
             sessions: HashMap::new(),
         };
@@ -153,6 +165,7 @@ pub(super) fn routes(provider: Arc<Provider>) -> Router {
         .route("/oauth/authorize", get(ask_who).post(let_in))
         .route("/oauth/token", post(token))
         .route("/oauth/userinfo", get(userinfo))
+        .merge(super::api::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({"error": "404 Not Found"}))) })
         .with_state(provider)
 }
