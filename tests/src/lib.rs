@@ -311,7 +311,7 @@ impl World {
 
     /// Tears an environment down, to the end.
     pub async fn teardown(&self, job: &NewsJob, on: &On) -> Ended {
-        let request = TeardownRequest { on: on.clone(), job: job.name.clone() };
+        let request = TeardownRequest { on: on.clone(), job: job.name.clone(), purge_logs: false };
         let admitted = self.ask(&self.token(job), Ask::Teardown(request)).await.unwrap();
         let arn = self.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
         self.end(&arn).await

@@ -599,7 +599,7 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         Action::Repair => unreachable!("it is done by the deploy machine"),
         Action::Deploy => world.begin(&row.job, &row.on, &tiny(&text)).await,
         Action::Teardown => {
-            let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone() };
+            let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone(), purge_logs: false };
             let admitted = world.ask(&world.token(&row.job), Ask::Teardown(request)).await.unwrap();
             world.start_admitted(&serde_json::from_value(admitted).unwrap(), &row.job).await
         }

@@ -958,7 +958,7 @@ impl Runner {
     }
 
     async fn teardown(&self, job: &NewsJob, on: &On) -> Worked {
-        let request = TeardownRequest { on: on.clone(), job: job.name.clone() };
+        let request = TeardownRequest { on: on.clone(), job: job.name.clone(), purge_logs: false };
         let admitted = self.world.ask(&self.world.token(job), Ask::Teardown(request)).await.map_err(refused)?;
         let arn = self.world.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
         self.end(&arn).await

@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, RepairRequest, Request,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, PlanRequest, RepairRequest, Request,
     RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
 };
+use slipway_domain::teardown::Plan;
 
 use crate::aws::remote;
 use crate::error::CliError;
@@ -39,6 +40,11 @@ impl Api {
     /// Asks to tear down.
     pub(crate) async fn teardown(&self, request: TeardownRequest) -> Result<Admitted, CliError> {
         self.ask_patiently(Ask::Teardown(request)).await
+    }
+
+    /// Asks what a teardown would do.
+    pub(crate) async fn plan_teardown(&self, request: PlanRequest) -> Result<Plan, CliError> {
+        self.ask_patiently(Ask::PlanTeardown(request)).await
     }
 
     /// Asks to launch again what was live before.

@@ -19,6 +19,7 @@ mod repair;
 mod report;
 mod samconfig;
 mod settings;
+mod teardown;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;

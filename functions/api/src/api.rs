@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use slipway_aws::bucket::{Bucket, TOO_LARGE};
+use slipway_aws::functions::Function;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
@@ -11,16 +13,18 @@ use slipway_domain::approval::{Approval, DecisionError, link_id};
 use slipway_domain::audit::{Act, Actor, Entry};
 use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
-use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord};
+use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord, Ending};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
     Admitted, Ask, AuditPage, AuditRequest, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On,
-    RepairRequest, Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
+    PlanRequest, RepairRequest, Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest,
+    Unlocked, Upload,
 };
 use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
 use slipway_domain::review::Review;
 use slipway_domain::stages::Stages;
+use slipway_domain::teardown::{Leftovers, Plan};
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
 
@@ -41,6 +45,7 @@ pub(crate) struct Api {
     pub(crate) link_key_parameter: String,
     pub(crate) deploy_machine: String,
     pub(crate) teardown_machine: String,
+    pub(crate) teardown_function: Function,
     pub(crate) web_url: String,
 }
 
@@ -52,6 +57,7 @@ pub(crate) enum Answer {
     Unlocked(Box<Unlocked>),
     Status(Box<Status>),
     Audit(Box<AuditPage>),
+    Plan(Box<Plan>),
 }
 
 /// Reads a request.
@@ -71,6 +77,9 @@ impl Api {
         match request.ask {
             Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(admit),
             Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(admit),
+            Ask::PlanTeardown(plan) => {
+                self.plan_teardown(&plan, &claims).await.map(|plan| Answer::Plan(Box::new(plan)))
+            }
             Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(admit),
             Ask::Repair(repair) => self.repair(&repair, &claims, now).await.map(admit),
             Ask::Unlock(unlock) => {
@@ -134,6 +143,22 @@ impl Api {
         let admission = self.on_record("teardown", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         Ok(admitted(admission, claims, &self.teardown_machine))
+    }
+
+    /// What a teardown would do: asked of the function that would, which may see the stack.
+    async fn plan_teardown(&self, request: &PlanRequest, claims: &JobClaims) -> Result<Plan, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let (protected, policy) = admission::plan_teardown(&request.on.stage, claims, &stages)?;
+        let environment = key(&request.on, claims);
+        let requester = admission::requester(claims);
+        let plan = json!({
+            "environment": environment, "protected": protected, "policy": policy, "requester": requester,
+        });
+        let answer = self.teardown_function.ask(&json!({"plan": plan})).await?;
+        answer.map_err(|error| match ErrorName::parse(&error.name) {
+            Some(name) => Failure::new(name, error.message),
+            None => Failure::new(ErrorName::Unavailable, format!("the function teardown failed: {error}")),
+        })
     }
 
     async fn rollback(
@@ -287,6 +312,9 @@ impl Api {
             Some(id) => self.store.approval(&id).await?,
         };
         let answer = asked.as_ref().and_then(|asked| asked.is_open(now).err());
+        // What would have been left is nothing that anybody should remove while the stack is there.
+        let is_gone = record.outcome.as_ref().is_some_and(|outcome| outcome.ending == Ending::TornDown);
+        let leftovers = if is_gone { record.teardown.leftovers } else { Leftovers::default() };
         let question = asked.filter(|_| answer.is_none() && record.outcome.is_none());
         let approval_url = match question {
             None => None,
@@ -305,6 +333,7 @@ impl Api {
             outcome: record.outcome,
             stack_status: record.stack_status,
             found: record.found,
+            leftovers,
             events: events.unwrap_or_default(),
             review,
             approval_url,

@@ -5,6 +5,7 @@ mod api;
 use std::sync::Arc;
 
 use slipway_aws::bucket::Bucket;
+use slipway_aws::functions::Function;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_handler::Settings;
@@ -25,6 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         link_key_parameter: Settings.link_key_parameter()?,
         deploy_machine: Settings.deploy_machine()?,
         teardown_machine: Settings.teardown_machine()?,
+        teardown_function: Function::new(&aws, Settings.teardown_function()?),
         web_url: Settings.web_url()?,
     };
     let api = &api;
