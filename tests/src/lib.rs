@@ -156,6 +156,15 @@ pub fn unyielding(text: &str, breaks: bool) -> String {
     )
 }
 
+/// The same with a custom resource that cannot be deleted.
+#[must_use]
+pub fn clinging(text: &str) -> String {
+    let breaks = r#"event["RequestType"] == "Update" and any(side.get("Breaks") == "true" for side in sides)"#;
+    let template = unyielding(text, false);
+    assert!(template.contains(breaks));
+    template.replace(breaks, r#"event["RequestType"] == "Delete""#)
+}
+
 /// A bundle of a template alone: its digest and its zip.
 #[must_use]
 pub fn bundle(template: &str) -> (Digest, Vec<u8>) {

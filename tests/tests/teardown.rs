@@ -4,12 +4,18 @@
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use serde_json::{Value, json};
+use slipway_aws::target::{Targets, Visit};
+use slipway_aws::{AwsError, Kind};
+use slipway_domain::admission::Admission;
+use slipway_domain::deployment::Deployment;
 use slipway_domain::environment::EnvironmentState;
+use slipway_domain::names::{AccountId, EnvironmentKey, ProjectId};
 use slipway_domain::protocol::{Ask, On, PlanRequest, Status, TeardownRequest};
+use slipway_domain::session_policy::Purpose;
 use slipway_domain::teardown::{Becomes, Hindrance, Plan};
 use slipway_local::job::{self as jobs, NewsJob};
-use slipway_local::{DEV, TOOLING, control_plane};
-use slipway_tests::{Ended, Refused, World, in_world, job, on, tiny, unique};
+use slipway_local::{DEV, STAGING, TOOLING, control_plane};
+use slipway_tests::{Ended, Refused, World, clinging, in_world, job, on, tiny, unique};
 use tokio::sync::OnceCell;
 
 /// The stages' teardown policies, besides dev's.
@@ -220,21 +226,13 @@ fn what_is_in_a_nested_stack_is_emptied_too() {
     });
 }
 
-/// A template with a custom resource that cannot be deleted, and a setting that can.
-fn clinging() -> String {
-    slipway_tests::unyielding("clings", false).replace(
-        "event[\"RequestType\"] == \"Update\" and any(side.get(\"Breaks\") == \"true\" for side in sides)",
-        "event[\"RequestType\"] == \"Delete\"",
-    )
-}
-
 #[test]
 fn what_cannot_be_deleted_is_the_stages_to_decide() {
     in_world(|world| async move {
         stages(world).await;
         for stage in ["dev", "retains", "forces"] {
             let on = fresh(stage);
-            let stack = live(world, &on, &clinging()).await;
+            let stack = live(world, &on, &clinging("clings")).await;
             let ended = world.teardown(&stop(), &on).await;
             let status = status(world, &on).await;
             let deployment = status.deployment.unwrap();
@@ -462,5 +460,118 @@ fn a_stop_job_needs_no_checkout() {
         let command = format!("    aws s3 rb --force s3://{keeps} --region eu-central-1");
         assert!(ran.log.contains("Torn down: ") && ran.log.contains(&command), "{}", ran.log);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is written, either");
+    });
+}
+
+// --- the three walls before a protected stage, each while the other two are open ------------------------------------------
+
+const DELETES: &str =
+    r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "cloudformation:*", "Resource": "*"}]}"#;
+
+/// Who opens a wall of staging's account, or relies on it.
+static STAGINGS_WALL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The first: the domain. Somebody started the teardown of a protected stack past `api`, and its account lets SharedServiceRole delete.
+/// (A session policy of a protected target cannot be had otherwise: it is made by the same flag.)
+#[test]
+fn the_function_itself_refuses_what_is_protected() {
+    in_world(|world| async move {
+        let _wall = STAGINGS_WALL.lock().await;
+        let (deployer, on) = (job("deploy", "main"), on("staging", &format!("td-{}", unique())));
+        green(&world.deploy(&deployer, &on, BUCKETS).await);
+        let iam = world.iam(STAGING);
+        let open = iam.put_role_policy().role_name("SharedServiceRole").policy_name("open").policy_document(DELETES);
+        open.send().await.unwrap();
+        let On { application, stage, environment } = on.clone();
+        let key = EnvironmentKey { project: ProjectId(101), application, stage, environment };
+        let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        let forged =
+            Admission { admitted_at: "2100-01-01T00:00:00Z".parse().unwrap(), ..Admission::of_sweep(&key, now, now) };
+        world.put_admission(&forged).await;
+        let machine = world.control_plane.output("TeardownMachine");
+        let start = world.machines.start_execution().state_machine_arn(machine).name(forged.execution_name(1));
+        let started = start.input(json!({"admission": forged.id, "attempt": 1}).to_string()).send().await.unwrap();
+        let ended = world.end(started.execution_arn()).await;
+        iam.delete_role_policy().role_name("SharedServiceRole").policy_name("open").send().await.unwrap();
+        assert_eq!(ended.error, "StageProtected", "{ended:?}");
+        assert_eq!(world.stack_status(STAGING, &deployer, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+    });
+}
+
+/// What the function `teardown` reaches target accounts with.
+async fn as_teardown(world: &World) -> Targets {
+    let role = format!("arn:aws:iam::{TOOLING}:role/slipway/slipway-teardown");
+    let trust = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+        {"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{TOOLING}:root")}, "Action": "sts:AssumeRole"},
+    ]});
+    let update = world.iam(TOOLING).update_assume_role_policy().role_name("slipway-teardown");
+    update.policy_document(trust.to_string()).send().await.unwrap();
+    let tooling = world.control_plane.emulator.sdk_config(TOOLING);
+    let session = aws_sdk_sts::Client::new(&tooling).assume_role().role_arn(role).role_session_name("test");
+    let keys = session.send().await.unwrap().credentials.unwrap();
+    let token = Some(keys.session_token);
+    let keys = aws_credential_types::Credentials::new(keys.access_key_id, keys.secret_access_key, token, None, "test");
+    let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
+    Targets::new(&tooling.into_builder().credentials_provider(provider).build(), control_plane::EXTERNAL_ID)
+}
+
+/// The deployment that made an environment live, as a teardown of it would be in `account`.
+async fn teardown_of(world: &World, on: &On, branch: &str, account: &str, protected: bool) -> Deployment {
+    let id = world.status(&job("look", branch), on).await.unwrap().deployment.unwrap().id;
+    let row = world.row(on, &format!("DEPLOY#{id}")).await.unwrap();
+    let mut deployment: Deployment = serde_json::from_value(row["deployment"].clone()).unwrap();
+    deployment.target.account = AccountId::new(account).unwrap();
+    deployment.target.protected = protected;
+    deployment
+}
+
+async fn delete(targets: &Targets, deployment: &Deployment) -> Result<(), AwsError> {
+    let stack = targets.stack(deployment, Purpose::Delete).await?;
+    let id = stack.describe(None).await?.unwrap().id;
+    stack.delete(&id, "test").await
+}
+
+/// The second: the session policy. The stack lives in an account whose roles may delete, and nobody asks the domain.
+#[test]
+fn a_session_for_what_is_protected_deletes_nothing() {
+    in_world(|world| async move {
+        let on = fresh("dev");
+        let stack = live(world, &on, BUCKETS).await;
+        let uploads = physical(world, &stack, "Uploads").await;
+        put(world, &uploads, "precious").await;
+        let targets = as_teardown(world).await;
+        let protected = teardown_of(world, &on, "feature", DEV, true).await;
+        let refused = delete(&targets, &protected).await.unwrap_err();
+        assert_eq!((refused.kind, refused.call), (Kind::Denied, "cloudformation:DeleteStack"), "{refused}");
+        let refused = targets.bucket(&Visit::of(&protected), &uploads).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Denied, "{refused}");
+        assert_eq!(count(world, &uploads).await, Some(1));
+        // Without the flag, the same deletes: nothing else stood in the way.
+        let open = teardown_of(world, &on, "feature", DEV, false).await;
+        targets.bucket(&Visit::of(&open), &uploads).await.unwrap().page().await.unwrap();
+        assert_eq!(count(world, &uploads).await, Some(0));
+        delete(&targets, &open).await.unwrap();
+        assert_eq!(world.stack_status(DEV, &feature(), &on).await, None);
+    });
+}
+
+/// The third: the roles of a protected account. Domain and session policy are told that it is none.
+#[test]
+fn the_roles_of_a_protected_account_delete_nothing() {
+    in_world(|world| async move {
+        let _wall = STAGINGS_WALL.lock().await;
+        let on = on("staging", &format!("td-{}", unique()));
+        green(&world.deploy(&job("deploy", "main"), &on, BUCKETS).await);
+        let targets = as_teardown(world).await;
+        let open = teardown_of(world, &on, "main", STAGING, false).await;
+        let client = world.cloudformation(STAGING);
+        let lift = client.update_termination_protection().stack_name(open.stack_name.as_str());
+        lift.enable_termination_protection(false).send().await.unwrap();
+        let refused = delete(&targets, &open).await.unwrap_err();
+        assert_eq!((refused.kind, refused.call), (Kind::Denied, "cloudformation:DeleteStack"), "{refused}");
+        let refused = targets.bucket(&Visit::of(&open), "slipway-any").await.unwrap_err();
+        assert_eq!(refused.call, "sts:AssumeRole", "there is no cleanup role: {refused}");
+        assert_eq!(world.stack_status(STAGING, &job("look", "main"), &on).await.as_deref(), Some("CREATE_COMPLETE"));
     });
 }

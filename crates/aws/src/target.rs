@@ -25,7 +25,7 @@ mod cleanup;
 mod resources;
 
 pub use change_set::ChangeSetDescription;
-pub use cleanup::{Emptied, Room};
+pub use cleanup::{BucketToEmpty, Page, RepositoryToEmpty};
 
 /// How long a session lasts: a step that takes longer is dead (a Lambda function ends after 15 minutes).
 const SESSION_SECONDS: i32 = 15 * 60;

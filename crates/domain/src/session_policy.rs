@@ -19,7 +19,7 @@ pub const DEPLOYMENT_ROLE: &str = "SharedDeploymentRole";
 /// The role that empties what a stack holds before it is deleted; in ephemeral accounts only.
 pub const CLEANUP_ROLE: &str = "SharedCleanupRole";
 /// How many log groups one session may be about: their names are long.
-pub const LOG_GROUPS_AT_ONCE: usize = 10;
+pub const LOG_GROUPS_AT_ONCE: usize = 6;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +184,10 @@ pub fn cleanup_policy(cleanup: Cleanup<'_>, target: &Target) -> Option<String> {
             "Resource": arn(format!("ecr:{region}:{account}:repository/{name}")),
         }]),
         Cleanup::LogGroups { names, delete } if names.iter().all(|name| exact(name)) => {
-            let groups: Vec<_> =
-                names.iter().map(|name| arn(format!("logs:{region}:{account}:log-group:{name}:*"))).collect();
+            // CloudWatch Logs names a group to IAM with and without what stands for its streams, by the call.
+            let arns =
+                |name: &String| ["", ":*"].map(|end| arn(format!("logs:{region}:{account}:log-group:{name}{end}")));
+            let groups: Vec<_> = names.iter().flat_map(arns).collect();
             let mut actions = vec!["logs:DescribeLogStreams"];
             if delete {
                 actions.push("logs:DeleteLogGroup");

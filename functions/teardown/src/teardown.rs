@@ -2,12 +2,12 @@
 //!
 //! The order is what counts: nothing is emptied before everything is known that could keep the stack from being deleted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use slipway_aws::store::Store;
-use slipway_aws::target::{Emptied, Room, Stack, StackDescription, Targets, Visit};
+use slipway_aws::target::{BucketToEmpty, Page, RepositoryToEmpty, Stack, StackDescription, Targets, Visit};
 use slipway_aws::{AwsError, Kind};
 use slipway_domain::ErrorName;
 use slipway_domain::change_set;
@@ -98,15 +98,30 @@ enum Stands {
     There(StackDescription, StackStatus),
 }
 
+/// What is emptied.
+enum Inside<'n> {
+    Bucket(BucketToEmpty<'n>),
+    Repository(RepositoryToEmpty<'n>),
+}
+
+impl Inside<'_> {
+    async fn page(&mut self) -> Result<Page, Failure> {
+        Ok(match self {
+            Inside::Bucket(bucket) => bucket.page().await?,
+            Inside::Repository(repository) => repository.page().await?,
+        })
+    }
+}
+
 fn polled(state: State, wait: u32) -> Result<Polled<State>, Failure> {
     Ok(Polled { state, wait })
 }
 
 impl Teardown {
     pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Answer, Failure> {
-        let room = Room::of(EMPTYING);
+        let began = Instant::now();
         match input {
-            Input::Empty(reference) => self.empty(&reference, room, now).await.map(Answer::Polled),
+            Input::Empty(reference) => self.empty(&reference, began, now).await.map(Answer::Polled),
             Input::Delete(reference) => self.delete(&reference, now).await.map(Answer::Polled),
             Input::Failed(reference) => self.failed(&reference, now).await.map(Answer::Polled),
             Input::Leftovers(reference) => self.leftovers(&reference, now).await.map(Answer::Polled),
@@ -114,7 +129,7 @@ impl Teardown {
         }
     }
 
-    async fn empty(&self, reference: &DeploymentRef, room: Room, now: Timestamp) -> Result<Polled<State>, Failure> {
+    async fn empty(&self, reference: &DeploymentRef, began: Instant, now: Timestamp) -> Result<Polled<State>, Failure> {
         let record = slipway_handler::hold(&self.store, reference, now).await?;
         let deployment = &record.deployment;
         self.may_go(deployment, now).await?;
@@ -141,10 +156,9 @@ impl Teardown {
                 format!("the stack {stack} still holds objects or images after {limit}, the stage's time limit");
             return Err(Failure::new(ErrorName::StackTimedOut, message));
         }
-        let mut record =
-            slipway_handler::note(&self.store, &record, |record| record.teardown.emptying_since = Some(since)).await?;
+        slipway_handler::note(&self.store, &record, |record| record.teardown.emptying_since = Some(since)).await?;
         for resource in to_empty {
-            if room.is_over() {
+            if began.elapsed() > EMPTYING {
                 return polled(State::More, 0);
             }
             // What CloudFormation calls the resource now is what is emptied: it may have been made anew, or be gone.
@@ -153,21 +167,31 @@ impl Teardown {
                 current.resource_type == resource.resource_type && current.physical_id == resource.physical_id
             });
             let Some(name) = same.and_then(|current| current.physical_id) else { continue };
-            slipway_handler::still_ours(&self.store, reference, &record, now).await?;
             let visit = Visit::of(deployment);
-            let (what, emptied) = match resource.holding() {
-                Holding::Bucket => ("bucket", self.targets.empty_bucket(&visit, &name, room).await?),
-                Holding::Repository => ("repository", self.targets.empty_repository(&visit, &name, room).await?),
+            let (what, mut inside) = match resource.holding() {
+                Holding::Bucket => ("bucket", Inside::Bucket(self.targets.bucket(&visit, &name).await?)),
+                Holding::Repository => {
+                    ("repository", Inside::Repository(self.targets.repository(&visit, &name).await?))
+                }
                 Holding::Function | Holding::Stack | Holding::Other => continue,
             };
-            let sentence = match emptied {
-                Emptied::Gone | Emptied::All(0) => continue,
-                Emptied::All(_) => format!("Emptied the {what} {name}."),
-                Emptied::Some(_) => format!("Emptying the {what} {name}: it holds much."),
-            };
-            record = slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
-            if matches!(emptied, Emptied::Some(_)) {
-                return polled(State::More, 0);
+            let mut any = false;
+            loop {
+                // Each page anew: in the meantime the execution may have been stopped, and the lease may be another's.
+                slipway_handler::not_ended(&slipway_handler::hold(&self.store, reference, now).await?)?;
+                match inside.page().await? {
+                    Page::Gone | Page::Empty => break,
+                    Page::Emptied => any = true,
+                }
+                if began.elapsed() > EMPTYING {
+                    let sentence = format!("Emptying the {what} {name}: it holds much.");
+                    slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
+                    return polled(State::More, 0);
+                }
+            }
+            if any {
+                let sentence = format!("Emptied the {what} {name}.");
+                slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
             }
         }
         polled(State::Done, 0)

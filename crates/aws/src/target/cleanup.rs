@@ -1,10 +1,7 @@
 //! What is in the way of a stack's deletion, and what is left after it, reached with SharedCleanupRole narrowed to exactly that.
 
-use std::time::Duration;
-
 use aws_sdk_s3::types as s3;
 use slipway_domain::session_policy::{CLEANUP_ROLE, Cleanup, LOG_GROUPS_AT_ONCE, cleanup_policy};
-use tokio::time::Instant;
 
 use super::{Targets, Visit};
 use crate::error::{AwsError, Kind, sort};
@@ -13,33 +10,15 @@ use crate::error::{AwsError, Kind, sort};
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html>).
 const IMAGES_AT_ONCE: i32 = 100;
 
-/// How long an invocation may go on with emptying: a step's work ends well before its function's time does.
-#[derive(Debug, Clone, Copy)]
-pub struct Room(Instant);
-
-impl Room {
-    /// From now on.
-    #[must_use]
-    pub fn of(time: Duration) -> Self {
-        Self(Instant::now() + time)
-    }
-
-    /// Whether there is no time for another page.
-    #[must_use]
-    pub fn is_over(self) -> bool {
-        Instant::now() >= self.0
-    }
-}
-
-/// How far the emptying of something came.
+/// What came of taking a page of things out of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Emptied {
+pub enum Page {
     /// It is gone: somebody deleted it.
     Gone,
-    /// Nothing is in it now; so many things were.
-    All(u64),
-    /// The time is over; so many things are out of it.
-    Some(u64),
+    /// Nothing is in it.
+    Empty,
+    /// There may be more in it.
+    Emptied,
 }
 
 impl Targets {
@@ -57,76 +36,24 @@ impl Targets {
         Ok(self.config.clone().into_builder().credentials_provider(provider).region(region).build())
     }
 
-    /// Takes everything out of the bucket `name`: versions, delete markers, unfinished uploads.
+    /// The bucket `name`, to be emptied.
     ///
     /// # Errors
-    /// [`AwsError`]; the first object that S3 does not delete ends it.
-    pub async fn empty_bucket(&self, visit: &Visit<'_>, name: &str, room: Room) -> Result<Emptied, AwsError> {
+    /// [`AwsError`].
+    pub async fn bucket<'n>(&self, visit: &Visit<'_>, name: &'n str) -> Result<BucketToEmpty<'n>, AwsError> {
         let config = self.cleaner(visit, Cleanup::Bucket(name)).await?;
         // A region's virtual hosts need DNS that the embedded AWS has not; a path works on both.
         let config = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
-        let bucket = Bucket { client: aws_sdk_s3::Client::from_conf(config), name };
-        let mut out = 0;
-        for part in [Part::Uploads, Part::Versions] {
-            loop {
-                // What is deleted is not listed any more: the first page always is the next one.
-                let page = match part {
-                    Part::Uploads => bucket.abort_uploads().await,
-                    Part::Versions => bucket.delete_versions().await,
-                };
-                match page {
-                    Ok(0) => break,
-                    Ok(deleted) => out += deleted,
-                    Err(error) if error.code == "NoSuchBucket" => return Ok(Emptied::Gone),
-                    Err(error) => return Err(error.about(name)),
-                }
-                if room.is_over() {
-                    return Ok(Emptied::Some(out));
-                }
-            }
-        }
-        Ok(Emptied::All(out))
+        Ok(BucketToEmpty { client: aws_sdk_s3::Client::from_conf(config), name, no_uploads: false })
     }
 
-    /// Takes every image out of the repository `name`.
+    /// The repository of images `name`, to be emptied.
     ///
     /// # Errors
-    /// [`AwsError`]; the first image that ECR does not delete ends it.
-    pub async fn empty_repository(&self, visit: &Visit<'_>, name: &str, room: Room) -> Result<Emptied, AwsError> {
-        const LIST: &str = "ecr:ListImages";
-        const DELETE: &str = "ecr:BatchDeleteImage";
-        let client = aws_sdk_ecr::Client::new(&self.cleaner(visit, Cleanup::Repository(name)).await?);
-        let gone = |error: AwsError| match error.code.as_str() {
-            "RepositoryNotFoundException" => Ok(Emptied::Gone),
-            _ => Err(error.about(name)),
-        };
-        let mut out = 0;
-        loop {
-            let listed = client.list_images().repository_name(name).max_results(IMAGES_AT_ONCE).send().await;
-            let images = match listed.map_err(|error| sort(LIST, &error)) {
-                Ok(listed) => listed.image_ids.unwrap_or_default(),
-                Err(error) => return gone(error),
-            };
-            if images.is_empty() {
-                return Ok(Emptied::All(out));
-            }
-            let sent = client.batch_delete_image().repository_name(name).set_image_ids(Some(images)).send().await;
-            let answer = match sent.map_err(|error| sort(DELETE, &error)) {
-                Ok(answer) => answer,
-                Err(error) => return gone(error),
-            };
-            // An image that a list of images names goes after the list; one that is gone is as good.
-            let deleted = answer.image_ids().len();
-            if let (0, Some(failure)) = (deleted, answer.failures().first()) {
-                let code = failure.failure_code().map(|code| code.as_str().to_owned()).unwrap_or_default();
-                let message = failure.failure_reason().unwrap_or("no reason was given").to_owned();
-                return Err(AwsError { kind: Kind::Refused, call: DELETE, code, message }.about(name));
-            }
-            out += deleted as u64;
-            if room.is_over() {
-                return Ok(Emptied::Some(out));
-            }
-        }
+    /// [`AwsError`].
+    pub async fn repository<'n>(&self, visit: &Visit<'_>, name: &'n str) -> Result<RepositoryToEmpty<'n>, AwsError> {
+        let config = self.cleaner(visit, Cleanup::Repository(name)).await?;
+        Ok(RepositoryToEmpty { client: aws_sdk_ecr::Client::new(&config), name })
     }
 
     /// Which of the log groups `names` there are.
@@ -175,21 +102,43 @@ impl Targets {
 /// What CloudWatch Logs says of a group that is not there.
 const NO_GROUP: &str = "ResourceNotFoundException";
 
-/// What is in a bucket.
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    Uploads,
-    Versions,
-}
-
-struct Bucket<'a> {
+/// A bucket that is emptied: of versions, delete markers and unfinished uploads.
+#[derive(Debug)]
+pub struct BucketToEmpty<'n> {
     client: aws_sdk_s3::Client,
-    name: &'a str,
+    name: &'n str,
+    /// Whether no upload is left.
+    no_uploads: bool,
 }
 
-impl Bucket<'_> {
+impl BucketToEmpty<'_> {
+    /// Takes a page of things out of it, at most a thousand.
+    ///
+    /// # Errors
+    /// [`AwsError`]; the first object that S3 does not delete ends it.
+    pub async fn page(&mut self) -> Result<Page, AwsError> {
+        // What is deleted is not listed any more: the first page always is the next one.
+        let emptied = match self.no_uploads {
+            false => self.abort_uploads().await,
+            true => Ok(0),
+        };
+        let emptied = match emptied {
+            Ok(0) => {
+                self.no_uploads = true;
+                self.delete_versions().await
+            }
+            aborted => aborted,
+        };
+        match emptied {
+            Ok(0) => Ok(Page::Empty),
+            Ok(_) => Ok(Page::Emptied),
+            Err(error) if error.code == "NoSuchBucket" => Ok(Page::Gone),
+            Err(error) => Err(error.about(self.name)),
+        }
+    }
+
     /// Aborts a page of uploads that nobody finished. How many.
-    async fn abort_uploads(&self) -> Result<u64, AwsError> {
+    async fn abort_uploads(&self) -> Result<usize, AwsError> {
         let listed = self.client.list_multipart_uploads().bucket(self.name).send().await;
         let listed = listed.map_err(|error| sort("s3:ListMultipartUploads", &error))?;
         for upload in listed.uploads() {
@@ -201,11 +150,11 @@ impl Bucket<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(listed.uploads().len() as u64)
+        Ok(listed.uploads().len())
     }
 
-    /// Deletes a page of versions and delete markers, at most a thousand. How many.
-    async fn delete_versions(&self) -> Result<u64, AwsError> {
+    /// Deletes a page of versions and delete markers. How many.
+    async fn delete_versions(&self) -> Result<usize, AwsError> {
         const DELETE: &str = "s3:DeleteObjects";
         let listed = self.client.list_object_versions().bucket(self.name).send().await;
         let listed = listed.map_err(|error| sort("s3:ListObjectVersions", &error))?;
@@ -218,7 +167,7 @@ impl Bucket<'_> {
         if objects.is_empty() {
             return Ok(0);
         }
-        let count = objects.len() as u64;
+        let count = objects.len();
         let delete = s3::Delete::builder().set_objects(Some(objects)).quiet(true).build();
         let delete = delete.map_err(|error| AwsError::unexpected(DELETE, error.to_string()))?;
         let sent = self.client.delete_objects().bucket(self.name).delete(delete).send().await;
@@ -237,6 +186,48 @@ impl Bucket<'_> {
                 let (key, message) = (refused.key().unwrap_or_default(), refused.message().unwrap_or_default());
                 Err(AwsError { kind, call: DELETE, code, message: format!("{key}: {message}") })
             }
+        }
+    }
+}
+
+/// A repository of images that is emptied.
+#[derive(Debug)]
+pub struct RepositoryToEmpty<'n> {
+    client: aws_sdk_ecr::Client,
+    name: &'n str,
+}
+
+impl RepositoryToEmpty<'_> {
+    /// Takes a page of images out of it, at most a hundred.
+    ///
+    /// # Errors
+    /// [`AwsError`]; a page of which ECR deletes nothing ends it.
+    pub async fn page(&self) -> Result<Page, AwsError> {
+        match self.delete_images().await {
+            Ok(page) => Ok(page),
+            Err(error) if error.code == "RepositoryNotFoundException" => Ok(Page::Gone),
+            Err(error) => Err(error.about(self.name)),
+        }
+    }
+
+    async fn delete_images(&self) -> Result<Page, AwsError> {
+        const DELETE: &str = "ecr:BatchDeleteImage";
+        let listed = self.client.list_images().repository_name(self.name).max_results(IMAGES_AT_ONCE).send().await;
+        let listed = listed.map_err(|error| sort("ecr:ListImages", &error))?;
+        let images = listed.image_ids.unwrap_or_default();
+        if images.is_empty() {
+            return Ok(Page::Empty);
+        }
+        let request = self.client.batch_delete_image().repository_name(self.name).set_image_ids(Some(images));
+        let answer = request.send().await.map_err(|error| sort(DELETE, &error))?;
+        // An image that a list of images names goes after that list: as long as some go, the others follow.
+        match answer.failures().first() {
+            Some(failure) if answer.image_ids().is_empty() => {
+                let code = failure.failure_code().map(|code| code.as_str().to_owned()).unwrap_or_default();
+                let message = failure.failure_reason().unwrap_or("no reason was given").to_owned();
+                Err(AwsError { kind: Kind::Refused, call: DELETE, code, message })
+            }
+            Some(_) | None => Ok(Page::Emptied),
         }
     }
 }
