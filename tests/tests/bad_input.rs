@@ -1026,7 +1026,7 @@ const INPUTS: &[Row<fn() -> Value>] = &[
     ("TeardownFunction", || json!({"delete": nobody()}), LeaseHeld, &["fence 1"]),
     ("TeardownFunction", || json!({"failed": nobody()}), LeaseHeld, &["fence 1"]),
     ("TeardownFunction", || json!({"leftovers": nobody()}), LeaseHeld, &["fence 1"]),
-    ("TeardownFunction", || json!({"plan": nobody()}), InvalidRequest, &["malformed", "`id`"]),
+    ("TeardownFunction", || json!({"plan": nobody()}), InvalidRequest, &["malformed", "unknown field"]),
     ("SettleFunction", || json!({"end": {"done": "succeeded"}}), InvalidRequest, &["missing field `execution`"]),
     (
         "SettleFunction",
