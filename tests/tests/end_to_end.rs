@@ -705,7 +705,7 @@ fn sweep_spares_what_was_deployed_again() {
             environment: on.environment.clone(),
         };
         let now = jiff::Timestamp::now();
-        let admission = Admission::of_sweep(&key, now, now);
+        let admission = Admission::of_sweep(&key, now, 0, now);
         world.put_admission(&admission).await;
         let input = json!({"admission": admission.id, "attempt": 1}).to_string();
         let machine = world.control_plane.output("TeardownMachine");

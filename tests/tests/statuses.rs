@@ -684,7 +684,7 @@ fn a_protected_stack_is_never_deleted_in_no_status() {
         GROUND.cloudformation.play(case.found(status));
         // `api` admits no such thing: this is what somebody could have written into the table.
         let now = Timestamp::now();
-        let admission = Admission::of_sweep(&key(&case.on), now, now);
+        let admission = Admission::of_sweep(&key(&case.on), now, 0, now);
         GROUND.world.put_admission(&admission).await;
         let input = json!({"admission": admission.id, "attempt": 1}).to_string();
         let machine = GROUND.world.control_plane.output("TeardownMachine");

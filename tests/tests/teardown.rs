@@ -485,8 +485,10 @@ fn the_function_itself_refuses_what_is_protected() {
         let On { application, stage, environment } = on.clone();
         let key = EnvironmentKey { project: ProjectId(101), application, stage, environment };
         let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-        let forged =
-            Admission { admitted_at: "2100-01-01T00:00:00Z".parse().unwrap(), ..Admission::of_sweep(&key, now, now) };
+        let forged = Admission {
+            admitted_at: "2100-01-01T00:00:00Z".parse().unwrap(),
+            ..Admission::of_sweep(&key, now, 0, now)
+        };
         world.put_admission(&forged).await;
         let machine = world.control_plane.output("TeardownMachine");
         let start = world.machines.start_execution().state_machine_arn(machine).name(forged.execution_name(1));

@@ -1,6 +1,7 @@
 //! A function that another one asks.
 
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,6 +29,17 @@ impl Function {
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, name: impl Into<String>) -> Self {
         Self { client: aws_sdk_lambda::Client::new(config), name: name.into() }
+    }
+
+    /// Asks, and waits for no answer: Lambda asks again where the function fails.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn send(&self, input: &impl Serialize) -> Result<(), AwsError> {
+        const CALL: &str = "lambda:InvokeFunction";
+        let payload = serde_json::to_vec(input).map_err(|error| AwsError::unexpected(CALL, error.to_string()))?;
+        let request = self.client.invoke().function_name(&self.name).invocation_type(InvocationType::Event);
+        request.payload(Blob::new(payload)).send().await.map(drop).map_err(|error| sort(CALL, &error))
     }
 
     /// Asks, and waits for the answer.

@@ -288,8 +288,8 @@ impl Admission {
     /// The admission with which `sweep` tears down an environment that expired at `expired_at`: the same each time that it
     /// looks within an hour, so that a teardown that failed is tried again in the next one.
     #[must_use]
-    pub fn of_sweep(environment: &EnvironmentKey, expired_at: Timestamp, now: Timestamp) -> Self {
-        let job = format!("sweep-{}-{}", expired_at.as_second(), now.as_second() / 3600);
+    pub fn of_sweep(environment: &EnvironmentKey, expired_at: Timestamp, failures: u32, now: Timestamp) -> Self {
+        let job = format!("sweep-{}-{failures}-{}", expired_at.as_second(), now.as_second() / 3600);
         Self {
             id: Digest::of_parts(&["sweep", &environment.to_string(), &job]),
             action: Action::Teardown,

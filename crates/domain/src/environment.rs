@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ErrorName;
 use crate::deployment::{Action, Deployment, DeploymentId, Ending, Launch, Outcome, Target};
+use crate::expiry::{LOOK, Lead, Pin, backoff};
 use crate::names::{Digest, EnvironmentKey, StackName};
 use crate::repair::Asked;
 
@@ -51,6 +52,22 @@ pub struct Waiting {
     pub until: Timestamp,
 }
 
+/// A deployment that began, and whose end is not recorded in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// What it does.
+    pub action: Action,
+    /// The release that it launches.
+    pub release: Option<Digest>,
+    /// When `sweep` looks whether its execution still runs.
+    pub look_at: Timestamp,
+    /// Whether its end is in the environment's row.
+    #[serde(default)]
+    pub settled: bool,
+}
+
 /// One live copy of an application in a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
@@ -85,14 +102,45 @@ pub struct Environment {
     pub previous: Option<DeploymentId>,
     /// The release that is live.
     pub release: Option<Digest>,
+    /// The release of the deployment [`Environment::live`]: what the stack's template names. What found nothing to change made another
+    /// release live, but not another template.
+    #[serde(default)]
+    pub live_release: Option<Digest>,
+    /// The release of the deployment [`Environment::previous`].
+    #[serde(default)]
+    pub previous_release: Option<Digest>,
     /// The commit that is live.
     pub commit: Option<String>,
+    /// The branch or tag that it came from.
+    #[serde(default)]
+    pub ref_name: Option<String>,
+    /// The login of who deployed it.
+    #[serde(default)]
+    pub deployed_by: Option<String>,
+    /// When it became live.
+    #[serde(default)]
+    pub deployed_at: Option<Timestamp>,
     /// Where it answers.
     pub url: Option<String>,
     /// The stack's outputs.
     pub outputs: BTreeMap<String, String>,
-    /// When it expires; never in a protected stage.
+    /// When it expires, unless it is pinned; never in a protected stage.
     pub expires_at: Option<Timestamp>,
+    /// Who wants to keep it for longer, if anybody.
+    #[serde(default)]
+    pub pin: Option<Pin>,
+    /// What is told next of its end.
+    #[serde(default)]
+    pub next_warning: Option<Lead>,
+    /// How often its teardown failed since it was last deployed.
+    #[serde(default)]
+    pub failed_teardowns: u32,
+    /// When `sweep` tries it again.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+    /// The deployments that began, and whose end is not recorded in full, oldest first.
+    #[serde(default)]
+    pub open: Vec<Open>,
     /// How many seconds the last successful execution of a change set took, for the next wait.
     pub last_seconds: Option<u32>,
 }
@@ -126,6 +174,14 @@ pub enum Superseded {
         /// Where.
         environment: EnvironmentKey,
     },
+    /// Somebody wants to keep what was to be torn down.
+    #[error("{environment} is pinned until {:.0}, by {} ({}): `slipway unpin` it first", .pin.until, .pin.by, .pin.reason)]
+    Pinned {
+        /// Which.
+        environment: EnvironmentKey,
+        /// How.
+        pin: Box<Pin>,
+    },
     /// What was to be rolled back is not live any more.
     #[error("{what} is live on {environment} meanwhile, and deployment {from} was to be rolled back: look, and ask again",
         what = .live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("deployment {live}")))]
@@ -150,28 +206,26 @@ pub enum Superseded {
 pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<Environment, Superseded> {
     let mut environment = match current {
         Some(environment) => environment.clone(),
-        None => Environment {
-            key: deployment.environment.clone(),
-            stack_name: deployment.stack_name.clone(),
-            target: deployment.target.clone(),
-            state: EnvironmentState::New,
-            pipeline_id: 0,
-            deployment: None,
-            rollback: None,
-            repair: None,
-            waiting: None,
-            ended: None,
-            live: None,
-            previous: None,
-            release: None,
-            commit: None,
-            url: None,
-            outputs: BTreeMap::new(),
-            expires_at: None,
-            last_seconds: None,
-        },
+        None => {
+            Environment::new(deployment.environment.clone(), deployment.stack_name.clone(), deployment.target.clone())
+        }
     };
     superseded(&environment, deployment)?;
+    if deployment.action == Action::Teardown
+        && let Some(pin) = environment.pinned(deployment.started_at)
+    {
+        return Err(Superseded::Pinned { environment: environment.key.clone(), pin: Box::new(pin.clone()) });
+    }
+    // Whoever waits for the lease comes here again and again.
+    if !environment.open.iter().any(|open| open.deployment == deployment.id) {
+        environment.open.push(Open {
+            deployment: deployment.id.clone(),
+            action: deployment.action,
+            release: deployment.launch.as_ref().map(|launch| launch.bundle.clone()),
+            look_at: deployment.started_at + LOOK,
+            settled: false,
+        });
+    }
     if deployment.back.is_some() {
         environment.rollback = Some(deployment.id.clone());
     } else if deployment.action == Action::Deploy {
@@ -254,9 +308,18 @@ pub struct Shown {
     pub seconds: Option<u32>,
 }
 
-/// A deployment ended: the row to write.
+/// A deployment ended: the row to write. However often its end is told, it counts once.
 #[must_use]
 pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &Outcome, shown: &Shown) -> Environment {
+    match environment.open.iter_mut().find(|open| open.deployment == deployment.id) {
+        Some(open) if open.settled => return environment,
+        Some(open) => open.settled = true,
+        // All that belongs to its end is done already, or it never got so far as to begin.
+        None if environment.ended == Some(outcome.ended_at) && environment.live.as_ref() == Some(&deployment.id) => {
+            return environment;
+        }
+        None => {}
+    }
     if environment.waiting.as_ref().is_some_and(|waiting| waiting.deployment == deployment.id) {
         environment.waiting = None;
     }
@@ -271,14 +334,21 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
     match outcome.ending {
         Ending::Succeeded | Ending::NoChanges => {
             environment.state = EnvironmentState::Live;
+            let release = deployment.launch.as_ref().map(|launch| launch.bundle.clone());
             if outcome.ending == Ending::Succeeded && environment.live.as_ref() != Some(&deployment.id) {
                 environment.previous = environment.live.replace(deployment.id.clone());
+                environment.previous_release = std::mem::replace(&mut environment.live_release, release.clone());
             }
             if let Some(launch) = &deployment.launch {
-                environment.release = Some(launch.bundle.clone());
+                environment.release = release;
                 environment.expires_at = launch.expires_in.map(|span| outcome.ended_at + span.duration());
+                environment = environment.told_again(outcome.ended_at);
             }
             environment.commit = deployment.commit().map(str::to_owned);
+            let requester = deployment.requester.as_ref();
+            environment.ref_name = requester.map(|requester| requester.ref_name.clone());
+            environment.deployed_by = requester.map(|requester| requester.user_login.clone());
+            environment.deployed_at = Some(outcome.ended_at);
             environment.url = environment_url(&shown.outputs);
             environment.outputs.clone_from(&shown.outputs);
             environment.last_seconds = shown.seconds.or(environment.last_seconds);
@@ -292,10 +362,17 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             environment.live = None;
             environment.previous = None;
             environment.release = None;
+            environment.live_release = None;
+            environment.previous_release = None;
             environment.commit = None;
+            environment.ref_name = None;
+            environment.deployed_by = None;
+            environment.deployed_at = None;
             environment.url = None;
             environment.outputs = BTreeMap::new();
             environment.expires_at = None;
+            environment.pin = None;
+            environment = environment.told_again(outcome.ended_at);
         }
         // What is live is what was live before, and the last deployment is the last deployment.
         Ending::Repaired | Ending::Looked => {}
@@ -303,16 +380,35 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
             if last && outcome.error != Some(ErrorName::Superseded) {
                 environment.state = EnvironmentState::Failed;
             }
+            if deployment.action == Action::Teardown {
+                return teardown_failed(environment, deployment, outcome);
+            }
             // What a failed deployment leaves behind in an ephemeral stage expires like everything else there.
             if environment.expires_at.is_none()
                 && !deployment.target.protected
                 && let Some(span) = deployment.launch.as_ref().and_then(|launch| launch.expires_in)
             {
                 environment.expires_at = Some(outcome.ended_at + span.duration());
+                environment = environment.told_again(outcome.ended_at);
             }
         }
     }
     environment
+}
+
+/// It is tried again after a while, unless something came first. What a job wants gone, and failed to tear down, has had its time.
+fn teardown_failed(environment: Environment, deployment: &Deployment, outcome: &Outcome) -> Environment {
+    if matches!(outcome.error, Some(ErrorName::Superseded | ErrorName::NotAllowed | ErrorName::StageProtected)) {
+        return environment;
+    }
+    let failed_teardowns = environment.failed_teardowns.saturating_add(1);
+    let retry_at = Some(outcome.ended_at + backoff(failed_teardowns));
+    let unwanted = deployment.requester.is_some() && outcome.error != Some(ErrorName::Stopped);
+    let expires_at = match environment.expires_at {
+        Some(expires_at) if unwanted => Some(expires_at.min(outcome.ended_at)),
+        expires_at => expires_at,
+    };
+    Environment { failed_teardowns, retry_at, expires_at, ..environment }
 }
 
 /// The environment's address: the output that says so by name, else the only one that is a URL.
@@ -330,19 +426,42 @@ pub fn environment_url(outputs: &BTreeMap<String, String>) -> Option<String> {
     }
 }
 
-/// Something that `sweep` does because its time has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Due {
-    /// Nobody decided in time: the deployment ends.
-    ExpireApproval(Waiting),
-    /// The environment expired: it is torn down.
-    Teardown {
-        /// When it expired.
-        expired_at: Timestamp,
-    },
-}
-
 impl Environment {
+    /// One that nothing was deployed to yet.
+    #[must_use]
+    pub fn new(key: EnvironmentKey, stack_name: StackName, target: Target) -> Self {
+        Self {
+            key,
+            stack_name,
+            target,
+            state: EnvironmentState::New,
+            pipeline_id: 0,
+            deployment: None,
+            rollback: None,
+            repair: None,
+            waiting: None,
+            ended: None,
+            live: None,
+            previous: None,
+            release: None,
+            live_release: None,
+            previous_release: None,
+            commit: None,
+            ref_name: None,
+            deployed_by: None,
+            deployed_at: None,
+            url: None,
+            outputs: BTreeMap::new(),
+            expires_at: None,
+            pin: None,
+            next_warning: None,
+            failed_teardowns: 0,
+            retry_at: None,
+            open: Vec::new(),
+            last_seconds: None,
+        }
+    }
+
     /// What is shown of it: what waits for a person, else what began last.
     #[must_use]
     pub fn last(&self) -> Option<&DeploymentId> {
@@ -368,28 +487,6 @@ impl Environment {
             EnvironmentState::New | EnvironmentState::TornDown => false,
         }
     }
-
-    /// When `sweep` has to look at this environment next, if ever: the key of the index that it queries.
-    #[must_use]
-    pub fn due_at(&self) -> Option<Timestamp> {
-        let waiting = self.waiting.as_ref().map(|waiting| waiting.until);
-        waiting.into_iter().chain(self.expires_at).min()
-    }
-
-    /// What is due at `now`. A protected environment never expires, whatever its row says.
-    #[must_use]
-    pub fn due(&self, now: Timestamp) -> Vec<Due> {
-        let mut due = Vec::new();
-        if let Some(waiting) = self.waiting.as_ref().filter(|waiting| waiting.until <= now) {
-            due.push(Due::ExpireApproval(waiting.clone()));
-        }
-        if let Some(expired_at) = self.expires_at.filter(|at| *at <= now)
-            && !self.target.protected
-        {
-            due.push(Due::Teardown { expired_at });
-        }
-        due
-    }
 }
 
 #[cfg(test)]
@@ -397,6 +494,7 @@ impl Environment {
 pub(crate) mod tests {
     use super::*;
     use crate::deployment::{Back, Requester};
+    use crate::expiry::Due;
     use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
     use crate::stages::Span;
     use jiff::SignedDuration;
@@ -609,10 +707,11 @@ pub(crate) mod tests {
         repair.id = DeploymentId::from_execution(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(20), "repair");
         let begun = begin(Some(&failed), &repair).unwrap();
         assert_eq!(begun.last(), Some(&repair.id));
-        assert_eq!(Environment { repair: None, ..begun.clone() }, failed);
+        assert_eq!(Environment { repair: None, ..begun.closed(&repair.id) }, failed);
         assert!(resume(Some(&begun), &repair).is_ok());
         for ending in [Ending::Repaired, Ending::Looked, Ending::Failed] {
-            assert_eq!(settle(begun.clone(), &repair, &outcome(ending), &Shown::default()), begun, "{ending:?}");
+            let settled = settle(begun.clone(), &repair, &outcome(ending), &Shown::default());
+            assert_eq!(settled.closed(&repair.id), begun.closed(&repair.id), "{ending:?}");
         }
         // A rollback that began before still is the last that was asked for, and a question is still shown.
         let rollback = rollback(15, &newer, &first);
@@ -625,7 +724,7 @@ pub(crate) mod tests {
         assert!(resume(Some(&waits), &rollback).is_ok());
         // Who only looks is not shown, and what begins afterwards is.
         repair.repair = Some(Asked::Look);
-        assert_eq!(begin(Some(&failed), &repair).unwrap(), failed);
+        assert_eq!(begin(Some(&failed), &repair).unwrap().closed(&repair.id), failed);
         let next = deployment(Action::Deploy, 30, false);
         assert_eq!(begin(Some(&begun), &next).unwrap().last(), Some(&next.id));
     }
@@ -635,15 +734,23 @@ pub(crate) mod tests {
         let deploy = deployment(Action::Deploy, 10, false);
         let new = begin(None, &deploy).unwrap();
         let shown = Shown { outputs: BTreeMap::from([("ApiUrl".into(), "https://x".into())]), seconds: Some(30) };
-        let live = settle(new, &deploy, &outcome(Ending::Succeeded), &shown);
+        let live = settle(new, &deploy, &outcome(Ending::Succeeded), &shown).closed(&deploy.id);
         assert_eq!((live.state, live.url.as_deref()), (EnvironmentState::Live, Some("https://x")));
         let expiry = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(7 * 24);
+        let day = expiry - SignedDuration::from_hours(24);
+        assert_eq!(live.due_at(), Some(day));
+        assert_eq!(live.due(day), [Due::Warn { lead: Lead::Day, expires_at: expiry }]);
+        let live = live.warned(Lead::Day).warned(Lead::Hour);
         assert_eq!(live.due_at(), Some(expiry));
         assert!(live.due(expiry - SignedDuration::from_secs(1)).is_empty());
         assert_eq!(live.due(expiry), [Due::Teardown { expired_at: expiry }]);
-        let teardown = deployment(Action::Teardown, 10, false);
-        let gone =
-            settle(begin(Some(&live), &teardown).unwrap(), &teardown, &outcome(Ending::TornDown), &Shown::default());
+        let teardown = Deployment { requester: None, ..deployment(Action::Teardown, 10, false) };
+        let begun = begin(Some(&live), &teardown).unwrap();
+        assert_eq!(begun.due(expiry), [Due::Look(teardown.id.clone())], "one teardown at a time");
+        let failed = settle(begun.clone(), &teardown, &outcome_at(1, Ending::Failed), &Shown::default());
+        let again = settle(failed.clone(), &teardown, &outcome_at(1, Ending::Failed), &Shown::default());
+        assert_eq!((failed.failed_teardowns, &again), (1, &failed), "its end counts once");
+        let gone = settle(begun, &teardown, &outcome(Ending::TornDown), &Shown::default()).closed(&teardown.id);
         assert_eq!((gone.state, gone.due_at()), (EnvironmentState::TornDown, None));
     }
 
@@ -658,7 +765,8 @@ pub(crate) mod tests {
     #[test]
     fn a_protected_environment_never_expires() {
         let deploy = deployment(Action::Deploy, 10, true);
-        let mut live = settle(begin(None, &deploy).unwrap(), &deploy, &outcome(Ending::Succeeded), &Shown::default());
+        let live = settle(begin(None, &deploy).unwrap(), &deploy, &outcome(Ending::Succeeded), &Shown::default());
+        let mut live = live.closed(&deploy.id);
         assert_eq!(live.expires_at, None);
         live.expires_at = Some(Timestamp::UNIX_EPOCH);
         assert!(live.due(Timestamp::MAX).is_empty());

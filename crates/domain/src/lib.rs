@@ -14,6 +14,7 @@ pub mod claims;
 pub mod deployment;
 pub mod environment;
 pub mod error_name;
+pub mod expiry;
 pub mod lease;
 pub mod names;
 pub mod protocol;
@@ -24,6 +25,7 @@ pub mod session_policy;
 pub mod stack_change;
 pub mod stack_status;
 pub mod stages;
+pub mod sweep;
 pub mod teardown;
 pub mod waiting;
 

@@ -13,6 +13,10 @@ use crate::waiting::next_wait;
 /// How far CloudFormation's clock may be behind ours: events from that long before our call still count.
 pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
+/// How long a deletion that somebody else asked for has to have failed before it is the end of ours, too: ours may have been asked for
+/// right after that, and not have begun yet.
+const JOINED: SignedDuration = SignedDuration::from_mins(1);
+
 /// Where an operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -87,9 +91,9 @@ pub struct Seen<'a> {
 impl Seen<'_> {
     /// Whether the stack's last event tells that it is `status` since the operation `mark` began, whoever brought it about. Ours
     /// began when it has events; a deletion that joined one which was going on has none, and ends with that one.
-    fn since(&self, mark: &OperationMark, status: StackStatus) -> bool {
+    fn since(&self, mark: &OperationMark, status: StackStatus, now: Timestamp) -> bool {
         let Some(last) = self.all.iter().find(|event| event.is_of(&mark.stack_id)) else { return false };
-        let joined = status == StackStatus::DeleteFailed && last.at > mark.began_at;
+        let joined = status == StackStatus::DeleteFailed && last.at > mark.began_at && last.at + JOINED < now;
         last.status == status.as_str() && (joined || !self.ours.is_empty())
     }
 }
@@ -128,7 +132,7 @@ pub fn look(
     let gone = status == StackStatus::DeleteComplete && (mark.what == Operation::Delete || !seen.ours.is_empty());
     match progress {
         Progress::Succeeded if ours || gone => Ok(Standing::Done),
-        Progress::Failed if ours || gone || seen.since(mark, status) => Ok(Standing::Failed(status)),
+        Progress::Failed if ours || gone || seen.since(mark, status, now) => Ok(Standing::Failed(status)),
         Progress::Running | Progress::Succeeded | Progress::Failed => {
             let elapsed = now.duration_since(mark.began_at);
             if elapsed > deployment.timeout.duration() {

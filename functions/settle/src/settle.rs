@@ -154,7 +154,18 @@ impl Settle {
         self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
         // What can be done a little later is tried again; nobody has to wait for it.
         cleaned?;
+        self.close(deployment).await?;
         Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
+    }
+
+    /// All is done: `sweep` need not look any more whether it ended.
+    async fn close(&self, deployment: &Deployment) -> Result<(), Failure> {
+        let closed = self.store.update_environment(&deployment.environment, |current| match current {
+            Some(current) => Ok::<_, environment::Superseded>(current.closed(&deployment.id)),
+            None => environment::begin(None, deployment),
+        });
+        closed.await?;
+        Ok(())
     }
 
     /// The deployment that an execution is.

@@ -14,7 +14,6 @@ use slipway_domain::change_set;
 use slipway_domain::deployment::{
     Deployment, DeploymentRecord, DeploymentRef, Operation, OperationMark, Requester, Target,
 };
-use slipway_domain::environment::Due;
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::SKEW;
@@ -391,9 +390,7 @@ impl Teardown {
     /// `sweep` read that the environment expired before this deployment had the lease: it may have been deployed since.
     async fn check_still_expired(&self, deployment: &Deployment, now: Timestamp) -> Result<(), Failure> {
         let environment = self.store.environment(&deployment.environment).await?;
-        let expired =
-            environment.is_some_and(|known| known.due(now).iter().any(|due| matches!(due, Due::Teardown { .. })));
-        if expired {
+        if environment.is_some_and(|known| known.is_expired(now)) {
             return Ok(());
         }
         let message = format!("{} was deployed again, and is not expired any more", deployment.environment);

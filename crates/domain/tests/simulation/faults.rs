@@ -4,7 +4,8 @@ use slipway_domain::approval::Who;
 use slipway_domain::cause;
 use slipway_domain::change_set::{self, Making, MakingError, Opening, OpeningError};
 use slipway_domain::deployment::{Ending, Operation};
-use slipway_domain::environment::{self, Due, Environment, EnvironmentState};
+use slipway_domain::environment::{self, Environment, EnvironmentState};
+use slipway_domain::expiry::Due;
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::stack_change::{self, StackError, Standing};
 use slipway_domain::stack_status::StackStatus;
@@ -325,6 +326,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rules)> {
                     }
                     due
                 },
+                is_expired: |environment, _| environment.is_somewhere(),
                 ..right()
             },
         ),

@@ -11,7 +11,8 @@ use slipway_domain::claims::JobClaims;
 use slipway_domain::deployment::{
     ChangeSetRef, Deployment, DeploymentId, DeploymentRecord, Ending, OperationMark, Outcome,
 };
-use slipway_domain::environment::{self, Due, Environment, Shown, Superseded};
+use slipway_domain::environment::{self, Environment, Shown, Superseded};
+use slipway_domain::expiry::Due;
 use slipway_domain::lease::{self, Lease, Lost, Taking};
 use slipway_domain::names::Digest;
 use slipway_domain::stack_change::{self, Seen, StackError, Standing};
@@ -24,6 +25,7 @@ pub(crate) struct Rules {
     pub(crate) resume: fn(Option<&Environment>, &Deployment) -> Result<Environment, Superseded>,
     pub(crate) settle: fn(Environment, &Deployment, &Outcome, &Shown) -> Environment,
     pub(crate) due: fn(&Environment, Timestamp) -> Vec<Due>,
+    pub(crate) is_expired: fn(&Environment, Timestamp) -> bool,
     pub(crate) take: fn(Option<&Lease>, &DeploymentId, Option<&DeploymentId>, Timestamp) -> Taking,
     pub(crate) hold: fn(Option<&Lease>, &DeploymentId, u64, Timestamp) -> Result<Lease, Lost>,
     pub(crate) give_up: fn(Option<&Lease>, &DeploymentId, Timestamp) -> Option<Lease>,
@@ -69,6 +71,7 @@ impl Default for Rules {
             resume: environment::resume,
             settle: environment::settle,
             due: Environment::due,
+            is_expired: Environment::is_expired,
             take: lease::take,
             hold: lease::hold,
             give_up: lease::give_up,

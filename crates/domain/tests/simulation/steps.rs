@@ -13,7 +13,7 @@ use slipway_domain::deployment::{
     Action, ChangeSetRef, DeploymentId, DeploymentRecord, DeploymentRef, Ending, Operation, OperationMark, Outcome,
     ReleaseDigests,
 };
-use slipway_domain::environment::{Due, Environment, Shown, Superseded, Waiting};
+use slipway_domain::environment::{Environment, Shown, Superseded, Waiting};
 use slipway_domain::lease::{Holder, Lost, Taking};
 use slipway_domain::names::Digest;
 use slipway_domain::stack_change::{self, SKEW, Seen, StackError, Standing};
@@ -717,10 +717,7 @@ impl Step {
         }
         if deployment.requester.is_none() {
             let environment = self.world.read(environments, &self.key()).await?;
-            let due = |known: Environment| (self.rules.due)(&known, self.now);
-            let expired =
-                environment.is_some_and(|known| due(known).iter().any(|due| matches!(due, Due::Teardown { .. })));
-            if !expired {
+            if !environment.is_some_and(|known| (self.rules.is_expired)(&known, self.now)) {
                 return Err(Failure::new(ErrorName::Superseded, "deployed again"));
             }
         }
@@ -788,6 +785,11 @@ impl Step {
         settled.await?;
         self.give_up().await?;
         cleaned?;
+        let closed = self.update_environment(|current| {
+            let current = current.ok_or_else(|| Failure::new(ErrorName::Internal, "it was settled before"))?;
+            Ok(current.closed(&deployment.id))
+        });
+        closed.await?;
         Ok(Said::Done)
     }
 
