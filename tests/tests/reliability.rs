@@ -720,6 +720,13 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
             problems.push(format!("the next repair is red: {again:?}"));
         }
     }
+    if row.scenario == Scenario::Blocked {
+        // What is DELETE_FAILED takes no deployment before it is torn down.
+        let again = world.teardown(&job("stop-again", "feature"), &row.on).await;
+        if again.status != "SUCCEEDED" {
+            problems.push(format!("the next teardown is red: {again:?}"));
+        }
+    }
     let mut next = job("deploy", &row.job.job.ref_name);
     next.job.pipeline_id = 200_000 + unique();
     let arn = world.begin(&next, &row.on, &tiny(&format!("{text}-next"))).await;

@@ -3,6 +3,7 @@
 use slipway_aws::target::{Stack, StackDescription};
 use slipway_domain::ErrorName;
 use slipway_domain::names::Region;
+use slipway_domain::stack_status::StackStatus;
 use slipway_domain::teardown::{Becomes, Declared, Hindrance, Holding, Leftover, Resource, Rules, TeardownPolicy};
 use slipway_handler::Failure;
 use slipway_template::{DeletionPolicy, Template};
@@ -33,6 +34,10 @@ pub(crate) async fn survey(
     policy: &TeardownPolicy,
     protected: bool,
 ) -> Result<Survey, Failure> {
+    if root.status == StackStatus::ReviewInProgress.as_str() {
+        // Nothing was ever made, and CloudFormation shows no template of such a stack.
+        return Ok(Survey::default());
+    }
     let mut survey = Survey { exports: root.exports.clone(), ..Survey::default() };
     let mut stacks = vec![Inside { id: root.id.clone(), path: Vec::new(), retained: false }];
     let mut next = 0;
