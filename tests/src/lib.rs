@@ -24,8 +24,8 @@ use slipway_domain::deployment::{Launch, execution_name};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, StageName};
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, ExecutionInput, On, RepairRequest, Request, RollbackRequest,
-    Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, ExecutionInput, On, Question, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
 };
 use slipway_domain::repair::Asked;
 use slipway_domain::stages::Capability;
@@ -413,7 +413,7 @@ impl World {
 
     /// What is recorded of an environment.
     pub async fn audit(&self, job: &NewsJob, on: &On) -> (Vec<Row>, Head) {
-        let ask = Ask::Audit(AuditRequest { on: on.clone(), after: 0 });
+        let ask = Ask::Look(Question::Audit(AuditRequest { on: on.clone(), after: 0 }));
         let page: AuditPage = serde_json::from_value(self.ask(&self.token(job), ask).await.unwrap()).unwrap();
         (page.rows, page.head)
     }
@@ -441,8 +441,9 @@ impl World {
     /// # Errors
     /// [`Refused`].
     pub async fn status(&self, job: &NewsJob, on: &On) -> Result<Status, Refused> {
-        let answer =
-            self.ask(&self.token(job), Ask::Status(StatusRequest { on: on.clone(), deployment: None })).await?;
+        let answer = self
+            .ask(&self.token(job), Ask::Look(Question::Status(StatusRequest { on: on.clone(), deployment: None })))
+            .await?;
         Ok(serde_json::from_value(answer).unwrap())
     }
 
@@ -647,7 +648,7 @@ impl World {
 
     /// Lets the cleanup run once.
     pub async fn sweep(&self) -> Value {
-        self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()
+        self.invoke(self.control_plane.output("SweepFunction"), &json!({"sweep": {}})).await.unwrap()
     }
 
     /// The status of an environment's stack in `account`, if there is one.

@@ -137,6 +137,11 @@ impl Asked {
         self.payload["ask"] = json!({"repair": {"on": self.deploy()["on"], "job": "repair", "asked": asked}});
     }
 
+    /// Looks instead.
+    fn look(&mut self, question: Value) {
+        self.payload["ask"] = json!({"look": question});
+    }
+
     fn deploy(&mut self) -> &mut Value {
         &mut self.payload["ask"]["deploy"]
     }
@@ -219,9 +224,38 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
     ),
     (
         "no deployment's id",
-        |a| a.payload["ask"] = json!({"status": {"on": a.deploy()["on"], "deployment": "1"}}),
+        |a| a.payload["ask"] = json!({"look": {"status": {"on": a.deploy()["on"], "deployment": "1"}}}),
         InvalidRequest,
         &["malformed"],
+    ),
+    ("another look", |a| a.look(json!({"delete": {}})), InvalidRequest, &["`delete`", "`history`"]),
+    ("no page", |a| a.look(json!({"environments": {"page": "x"}})), InvalidRequest, &["no place where this listing"]),
+    (
+        "another project's page",
+        |a| a.look(json!({"environments": {"page": "LISTED#2:42#dev#news#x"}})),
+        InvalidRequest,
+        &["no place where this listing"],
+    ),
+    ("no state", |a| a.look(json!({"environments": {"state": "dead"}})), InvalidRequest, &["`dead`", "`torn_down`"]),
+    ("an endless wait", |a| a.look(json!({"environments": {"expiring": "soon"}})), InvalidRequest, &["\"soon\""]),
+    ("a project of one's choice", |a| a.look(json!({"environments": {"project": 42}})), InvalidRequest, &["`project`"]),
+    (
+        "a history before nothing",
+        |a| a.payload["ask"] = json!({"look": {"history": {"on": a.deploy()["on"], "before": "1"}}}),
+        InvalidRequest,
+        &["malformed"],
+    ),
+    (
+        "a history of nothing",
+        |a| a.payload["ask"] = json!({"look": {"history": {"on": a.deploy()["on"]}}}),
+        NotFound,
+        &["there is no deployment of review/"],
+    ),
+    (
+        "a reason for nothing",
+        |a| a.payload["ask"] = json!({"look": {"why": {"on": a.deploy()["on"]}}}),
+        NotFound,
+        &["there is no environment review/"],
     ),
     ("nothing to skip", |a| a.repair(json!({"skip": []})), InvalidRequest, &["0 resources to skip", "from 1 to 100"]),
     (
@@ -289,7 +323,7 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
     ),
     (
         "an environment that is not there",
-        |a| a.payload["ask"] = json!({"status": {"on": a.deploy()["on"]}}),
+        |a| a.payload["ask"] = json!({"look": {"status": {"on": a.deploy()["on"]}}}),
         NotFound,
         &["there is no environment review/"],
     ),
@@ -989,6 +1023,22 @@ const INPUTS: &[Row<fn() -> Value>] = &[
     ("BeginFunction", || json!({"end": {}}), InvalidRequest, &["`end`", "`begin`"]),
     ("BeginFunction", || json!({"begin": {"arn": "a"}}), InvalidRequest, &["missing field"]),
     ("BeginFunction", || json!({"resume": nobody()}), NotFound, &["there is no deployment 0190a000", "review/nobody"]),
+    ("ReaderFunction", || json!({}), InvalidRequest, &["missing field `look`"]),
+    ("ReaderFunction", || json!([101, {"environments": {}}]), InvalidRequest, &["a JSON object is expected"]),
+    ("ReaderFunction", || json!({"project": -1, "look": {"environments": {}}}), InvalidRequest, &["malformed", "-1"]),
+    ("ReaderFunction", || json!({"project": null, "look": {"unlock": {}}}), InvalidRequest, &["`unlock`", "`status`"]),
+    (
+        "ReaderFunction",
+        || json!({"project": null, "look": {"why": {"on": on("dev", "review/nobody")}}}),
+        InvalidRequest,
+        &["the project's number"],
+    ),
+    (
+        "ReaderFunction",
+        || json!({"project": 101, "look": {"why": {"on": on("dev", "review/nobody")}}}),
+        NotFound,
+        &["there is no environment review/nobody"],
+    ),
     ("PackageFunction", || json!({}), InvalidRequest, &["missing field `deployment`"]),
     ("PackageFunction", || json!({"deployment": nobody(), "bucket": "x"}), InvalidRequest, &["unknown field `bucket`"]),
     (

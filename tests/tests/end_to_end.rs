@@ -69,6 +69,8 @@ fn the_command_deploys_what_the_template_references() {
             jobs::run(&world.control_plane, &job("deploy-dev", "feature"), &folder, &dev, |_| {}).await.unwrap();
         assert_eq!(again.code, 0, "{}", again.log);
         assert!(again.log.to_lowercase().contains("no changes"), "{}", again.log);
+        let dotenv = std::fs::read_to_string(folder.join("slipway.env")).unwrap();
+        assert!(dotenv.lines().any(|line| line.starts_with("SLIPWAY_DNS_LABEL=news-review-command-")), "{dotenv}");
         let config = world.control_plane.emulator.sdk_config(DEV);
         let url = inspect::output(&config, "slipway-news-dev-review-command", "ApiUrl").await.unwrap();
         let answer = inspect::call(&world.control_plane.emulator, DEV, &url, "services").await.unwrap();

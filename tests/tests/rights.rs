@@ -19,11 +19,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_credential_types::Credentials;
 use serde_json::{Value, json};
 use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
-use slipway_domain::names::{Digest, RolledBackName};
-use slipway_domain::protocol::{Ask, AuditRequest, On, PlanRequest, Status, TeardownRequest, UnlockRequest};
+use slipway_domain::names::{Digest, ProjectId, RolledBackName};
+use slipway_domain::protocol::{
+    Ask, AuditRequest, EnvironmentsRequest, HistoryRequest, On, PlanRequest, Question, ReaderRequest, Status,
+    StatusRequest, TeardownRequest, UnlockRequest,
+};
 use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, PROD, STAGING, TOOLING, inspect, workspace_root};
@@ -70,6 +74,20 @@ enum Scenario {
     TellsPeople,
     /// What is recorded of an environment is shown.
     ShowsRecords,
+    /// A job lists its environments.
+    ListsEnvironments,
+    /// A job sees what was done to its environment.
+    ShowsHistory,
+    /// A person sees an environment, with the stack's events.
+    ReaderShowsEvents,
+    /// A person sees a deployment that waits for people.
+    ReaderShowsQuestion,
+    /// A person sees what is recorded.
+    ReaderShowsRecords,
+    /// A person sees what was done to an environment.
+    ReaderShowsHistory,
+    /// A person lists the environments of all projects.
+    ReaderLists,
     /// `api` believes a token by GitLab's keys as the parameter has them.
     ApiKnowsKeys,
     /// `web` does.
@@ -145,6 +163,7 @@ const fn case(
 const BUCKET: &str = "Resources:\n  Uploads: {Type: AWS::S3::Bucket}\n";
 const GET: &str = "dynamodb:GetItem";
 const PUT: &str = "dynamodb:PutItem";
+const QUERY: &str = "dynamodb:Query";
 
 /// What turns red without what.
 #[rustfmt::skip]
@@ -153,10 +172,12 @@ const CASES: &[Case] = &[
     case("slipway-api", "RecordAdmissions", PUT, S::TearsNothingDown, PUT),
     case("slipway-api", "RecordAdmissions", "ADMISSION#", S::TearsNothingDown, GET),
     case("slipway-api", "RecordAdmissions", "AUDIT#", S::TearsNothingDown, GET),
-    case("slipway-api", "ReadEnvironments", "", S::ShowsEvents, GET),
+    case("slipway-api", "ReadEnvironments", GET, S::ShowsEvents, GET),
+    case("slipway-api", "ReadEnvironments", QUERY, S::ShowsHistory, QUERY),
+    case("slipway-api", "ListEnvironments", "", S::ListsEnvironments, QUERY),
     case("slipway-api", "BreakLeases", "ENV#", S::Unlocks, PUT),
     case("slipway-api", "BreakLeases", "AUDIT#", S::Unlocks, PUT),
-    case("slipway-api", "ShowRecords", "", S::ShowsRecords, "dynamodb:Query"),
+    case("slipway-api", "ShowRecords", "", S::ShowsRecords, QUERY),
     case("slipway-api", "ReadApprovals", "", S::ShowsQuestion, GET),
     case("slipway-api", "OfferUploads", "", S::Deploys, "s3:PutObject"),
     case("slipway-api", "ReadReleases", "", S::Deploys, "s3:HeadObject: HTTP 403"),
@@ -168,6 +189,16 @@ const CASES: &[Case] = &[
     case("slipway-api", "ReadLinkKey", "", S::ShowsQuestion, "ssm:GetParameter"),
 
     case("slipway-api", "PlanTeardowns", "", S::PlansTeardown, "lambda:InvokeFunction"),
+    case("slipway-reader", "ReadEnvironments", GET, S::ReaderShowsEvents, GET),
+    case("slipway-reader", "ReadEnvironments", QUERY, S::ReaderShowsHistory, QUERY),
+    case("slipway-reader", "ReadEnvironments", "ENV#", S::ReaderShowsEvents, GET),
+    case("slipway-reader", "ReadEnvironments", "AUDIT#", S::ReaderShowsRecords, GET),
+    case("slipway-reader", "ReadApprovals", "", S::ReaderShowsQuestion, GET),
+    case("slipway-reader", "ListEnvironments", "", S::ReaderLists, QUERY),
+    case("slipway-reader", "ReadProgress", "reviews/", S::ReaderShowsQuestion, "s3:GetObject"),
+    case("slipway-reader", "ReadProgress", "events/", S::ReaderShowsEvents, "s3:GetObject"),
+    case("slipway-look", "AccountAssumes", "", S::ReaderLists, "sts:AssumeRole"),
+    case("slipway-look", "AskTheReader", "", S::ReaderLists, "lambda:InvokeFunction"),
 
     case("slipway-begin", "UseAdmissions", GET, S::TearsNothingDown, GET),
     case("slipway-begin", "UseAdmissions", PUT, S::TearsNothingDown, PUT),
@@ -251,7 +282,7 @@ const CASES: &[Case] = &[
     case("slipway-settle", "EnterTargetAccounts", "sts:TagSession", S::Deploys, "sts:TagSession"),
     case("slipway-settle", "EnterTargetAccounts", "sts:SetSourceIdentity", S::Deploys, "sts:SetSourceIdentity"),
 
-    case("slipway-sweep", "QueryWhatIsDue", "", S::SweepsQuestion, "dynamodb:Query"),
+    case("slipway-sweep", "QueryWhatIsDue", "", S::SweepsQuestion, QUERY),
     case("slipway-sweep", "ExpireApprovals", GET, S::SweepsQuestion, GET),
     case("slipway-sweep", "ExpireApprovals", PUT, S::SweepsQuestion, PUT),
     case("slipway-sweep", "ExpireApprovals", "ENV#", S::SweepsQuestion, GET),
@@ -352,6 +383,7 @@ const ACTS_AS_ITSELF: &str = "CloudFormation there makes resources with all righ
 #[rustfmt::skip]
 const NOT_ENFORCED: &[Unproven] = &[
     unproven("slipway-api", "LambdaAssumes", "", RUNS_AS_ANYBODY),
+    unproven("slipway-reader", "LambdaAssumes", "", RUNS_AS_ANYBODY),
     unproven("slipway-begin", "LambdaAssumes", "", RUNS_AS_ANYBODY),
     unproven("slipway-package", "LambdaAssumes", "", RUNS_AS_ANYBODY),
     unproven("slipway-change-set", "LambdaAssumes", "", RUNS_AS_ANYBODY),
@@ -362,6 +394,7 @@ const NOT_ENFORCED: &[Unproven] = &[
     unproven("slipway-settle", "LambdaAssumes", "", RUNS_AS_ANYBODY),
     unproven("slipway-sweep", "LambdaAssumes", "", RUNS_AS_ANYBODY),
     unproven("slipway-api", "WriteLogs", "", LOGS_BY_ITSELF),
+    unproven("slipway-reader", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-begin", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-package", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-package", "WriteReleases", "s3:AbortMultipartUpload", "only an upload that fails midway is aborted"),
@@ -821,6 +854,50 @@ impl Runner {
             }
             S::TellsPeople => Box::pin(self.tells_people(removals)).await,
             S::ShowsRecords => Box::pin(self.shows_records(removals)).await,
+            S::ListsEnvironments => {
+                self.live().await?;
+                self.rights.take(removals).await;
+                let ask = Ask::Look(Question::Environments(EnvironmentsRequest::default()));
+                let page = world.ask(&world.token(&feature()), ask).await.map_err(refused)?;
+                check(page["environments"].as_array().is_some_and(|all| !all.is_empty()), || page.to_string())
+            }
+            S::ShowsHistory => {
+                let (job, on) = self.live().await?;
+                self.rights.take(removals).await;
+                let request = HistoryRequest { on: on.clone(), before: None, limit: None };
+                let ask = Ask::Look(Question::History(request));
+                let page = world.ask(&world.token(job), ask).await.map_err(refused)?;
+                check(page["deployments"].as_array().is_some_and(|all| !all.is_empty()), || page.to_string())
+            }
+            S::ReaderShowsEvents => {
+                let (_, on) = self.live().await?;
+                let look = Question::Status(StatusRequest { on: on.clone(), deployment: None });
+                self.read(removals, look, |status| !status["deployment"]["events"][0].is_null()).await
+            }
+            S::ReaderShowsQuestion => {
+                let on = self.waiting().await?.on.clone();
+                let look = Question::Status(StatusRequest { on, deployment: None });
+                let shown = |status: &Value| {
+                    let deployment = &status["deployment"];
+                    deployment["approval_wants"].is_string() && deployment["review"].is_object()
+                };
+                self.read(removals, look, shown).await
+            }
+            S::ReaderShowsRecords => {
+                let (_, on) = self.live().await?;
+                let look = Question::Audit(AuditRequest { on: on.clone(), after: 0 });
+                self.read(removals, look, |page| !page["rows"][0].is_null()).await
+            }
+            S::ReaderShowsHistory => {
+                let (_, on) = self.live().await?;
+                let look = Question::History(HistoryRequest { on: on.clone(), before: None, limit: None });
+                self.read(removals, look, |page| !page["deployments"][0].is_null()).await
+            }
+            S::ReaderLists => {
+                self.live().await?;
+                let look = Question::Environments(EnvironmentsRequest::default());
+                self.read(removals, look, |page| page["environments"].is_array()).await
+            }
             S::ApiKnowsKeys => Box::pin(self.api_knows_keys(removals)).await,
             S::WebKnowsKeys => Box::pin(self.web_knows_keys(removals)).await,
             S::ShowsPage => {
@@ -1095,9 +1172,27 @@ impl Runner {
     async fn shows_records(&self, removals: &[Removal]) -> Worked {
         let (job, on) = self.live().await?;
         self.rights.take(removals).await;
-        let ask = Ask::Audit(AuditRequest { on: on.clone(), after: 0 });
+        let ask = Ask::Look(Question::Audit(AuditRequest { on: on.clone(), after: 0 }));
         let page = self.world.ask(&self.world.token(job), ask).await.map_err(refused)?;
         check(page["rows"].as_array().is_some_and(|rows| !rows.is_empty()), || page.to_string())
+    }
+
+    /// Asks `reader` as somebody who assumes the role for that.
+    async fn read(&self, removals: &[Removal], look: Question, shown: impl Fn(&Value) -> bool) -> Worked {
+        self.rights.take(removals).await;
+        let (plane, emulator) = (&self.world.control_plane, &self.world.control_plane.emulator);
+        let sts = aws_sdk_sts::Client::new(&emulator.sdk_config(TOOLING));
+        let assume = sts.assume_role().role_arn(plane.output("ReaderRole")).role_session_name("somebody").send().await;
+        let given = assume.map_err(|error| format!("sts:AssumeRole: {error:?}"))?.credentials.unwrap();
+        let token = Some(given.session_token().to_owned());
+        let given = Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "test");
+        let request = ReaderRequest { project: Some(ProjectId(101)), look };
+        let lambda = aws_sdk_lambda::Client::new(&emulator.sdk_config_of(given));
+        let invoke = lambda.invoke().function_name(plane.output("ReaderFunction"));
+        let invoke = invoke.payload(aws_sdk_lambda::primitives::Blob::new(serde_json::to_vec(&request).unwrap()));
+        let answer = invoke.send().await.map_err(|error| format!("{error:?}"))?;
+        let answer: Value = serde_json::from_slice(answer.payload().unwrap().as_ref()).unwrap();
+        check(shown(&answer), || answer.to_string())
     }
 
     async fn tells_people(&self, removals: &[Removal]) -> Worked {
@@ -1157,7 +1252,7 @@ impl Runner {
     async fn sweep(&self, counted: &str) -> Worked {
         let began = jiff::Timestamp::now();
         let function = self.world.control_plane.output("SweepFunction");
-        let swept = self.world.invoke(function, &json!({})).await.map_err(refused)?;
+        let swept = self.world.invoke(function, &json!({"sweep": {}})).await.map_err(refused)?;
         if swept["failed"] == 0 && swept[counted].as_u64() >= Some(1) {
             return Ok(());
         }

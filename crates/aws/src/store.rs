@@ -20,6 +20,7 @@ use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::names::{Digest, EnvironmentKey};
+use slipway_domain::registry::{self, PageToken, Selection};
 use slipway_domain::sweep::SweepState;
 
 use crate::error::{AwsError, Kind, sort};
@@ -36,6 +37,10 @@ pub const DUE_PARTITIONS: [&str; 5] = [DUE_ANSWERS, "DUE#0", "DUE#1", "DUE#2", "
 const DUE_PAGE: i32 = 100;
 /// How often a row is read and written again when others write it at the same time.
 const TRIES: usize = 20;
+/// What the sort key of a deployment's row begins with.
+const DEPLOYMENT: &str = "DEPLOY#";
+/// The index of the environments, by name.
+const LISTED_INDEX: &str = "listed";
 /// For how long an admission is kept: as long as Step Functions refuses its execution's name.
 const ADMISSION_SECONDS: i64 = 90 * 24 * 3600;
 /// How long who gave an answer may take to hand it on, before `sweep` does.
@@ -103,7 +108,7 @@ impl Key {
     }
 
     fn deployment(environment: &EnvironmentKey, id: &DeploymentId) -> Self {
-        Self::in_environment(environment, format!("DEPLOY#{id}"))
+        Self::in_environment(environment, format!("{DEPLOYMENT}{id}"))
     }
 
     fn admission(id: &Digest) -> Self {
@@ -144,6 +149,28 @@ pub struct DuePage {
     pub due: Vec<Result<Due, AwsError>>,
     /// Where the next page begins, if there is one.
     pub next: Option<After>,
+}
+
+/// Environments of a page.
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentList {
+    /// Those that were asked for.
+    pub environments: Vec<Environment>,
+    /// The names of those whose rows cannot be read: of another version of Slipway, or defect.
+    pub unreadable: Vec<String>,
+    /// Where the list goes on.
+    pub next: Option<PageToken>,
+}
+
+/// Deployments of a page.
+#[derive(Debug, Clone, Default)]
+pub struct DeploymentList {
+    /// Newest first.
+    pub records: Vec<DeploymentRecord>,
+    /// The ids of those whose rows cannot be read.
+    pub unreadable: Vec<String>,
+    /// Before which one the list goes on.
+    pub next: Option<DeploymentId>,
 }
 
 struct Row<T> {
@@ -446,16 +473,134 @@ impl Store {
         key: &EnvironmentKey,
         mut rule: impl FnMut(Option<&Environment>) -> Result<Environment, E>,
     ) -> Result<Environment, StoreError<E>> {
-        fn due(environment: &Environment) -> Attributes {
-            let Some(at) = environment.due_at() else { return HashMap::new() };
-            let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
-            due_attributes(format!("DUE#{shard}"), at.as_second())
+        fn indexed(environment: &Environment) -> Attributes {
+            let (listed_in, listed_as) = registry::listed(environment);
+            let mut attributes = match environment.due_at() {
+                None => HashMap::new(),
+                Some(at) => {
+                    let shard = environment.key.stack_name().as_str().bytes().fold(0, u8::wrapping_add) % DUE_SHARDS;
+                    due_attributes(format!("DUE#{shard}"), at.as_second())
+                }
+            };
+            attributes.insert("listed_in".to_owned(), text(listed_in));
+            attributes.insert("listed_as".to_owned(), text(listed_as));
+            attributes
         }
-        self.update(&Key::environment(key), due, |environment| {
+        self.update(&Key::environment(key), indexed, |environment| {
             let next = rule(environment)?;
             Ok((Some(next.clone()), next))
         })
         .await
+    }
+
+    /// Lists environments by their names, from `page` on: at most `limit` are looked at, and of those, what `selection` has is given.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn list(
+        &self,
+        selection: &Selection,
+        page: Option<&PageToken>,
+        limit: i32,
+    ) -> Result<EnvironmentList, AwsError> {
+        const CALL: &str = "dynamodb:Query";
+        let mut list = EnvironmentList::default();
+        let mut left = limit;
+        let partitions =
+            selection.partitions().skip_while(|partition| page.is_some_and(|page| page.partition != *partition));
+        for partition in partitions {
+            if left <= 0 {
+                list.next = Some(PageToken { partition, after: None });
+                break;
+            }
+            let mut query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(LISTED_INDEX)
+                .select(Select::AllAttributes)
+                .key_condition_expression("listed_in = :listed_in")
+                .expression_attribute_values(":listed_in", text(partition.key()))
+                .limit(left);
+            if let Some(prefix) = selection.prefix() {
+                query = query
+                    .key_condition_expression("listed_in = :listed_in AND begins_with(listed_as, :prefix)")
+                    .expression_attribute_values(":prefix", text(prefix));
+            }
+            if let Some(after) = page.filter(|page| page.partition == partition).and_then(|page| page.after.as_ref()) {
+                let Key { partition: pk, sort: sk } = Key::environment(after);
+                let place =
+                    [("listed_in", partition.key()), ("listed_as", registry::listed_as(after)), ("pk", pk), ("sk", sk)];
+                query = query
+                    .set_exclusive_start_key(Some(place.map(|(name, value)| (name.to_owned(), text(value))).into()));
+            }
+            let answer = query.send().await.map_err(|error| sort(CALL, &error))?;
+            let name = |item: &Attributes| item.get("listed_as").and_then(|name| name.as_s().ok()).cloned();
+            for item in answer.items.unwrap_or_default() {
+                left -= 1;
+                let name = name(&item).unwrap_or_default();
+                // One that cannot be read hides none of the others.
+                match row::<Environment>(CALL, item) {
+                    Ok(row) if selection.has(&row.value) => list.environments.push(row.value),
+                    Ok(_) => {}
+                    Err(_) => list.unreadable.push(registry::key_of(&name).map_or(name, |key| key.to_string())),
+                }
+            }
+            if let Some(last) = answer.last_evaluated_key {
+                let place = name(&last).and_then(|name| PageToken::after(partition, &name).ok());
+                let place =
+                    place.ok_or_else(|| AwsError::unexpected(CALL, "a row of the index has another one's key"))?;
+                list.next = Some(place);
+                break;
+            }
+        }
+        Ok(list)
+    }
+
+    /// An environment's deployments, newest first, from the one before `before` on; at most `limit`.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn deployments(
+        &self,
+        environment: &EnvironmentKey,
+        before: Option<&DeploymentId>,
+        limit: i32,
+    ) -> Result<DeploymentList, AwsError> {
+        const CALL: &str = "dynamodb:Query";
+        let Key { partition, sort: prefix } = Key::in_environment(environment, DEPLOYMENT);
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", text(partition))
+            .expression_attribute_values(":prefix", text(prefix))
+            .limit(limit);
+        if let Some(before) = before {
+            let Key { partition, sort } = Key::deployment(environment, before);
+            query = query.exclusive_start_key("pk", text(partition)).exclusive_start_key("sk", text(sort));
+        }
+        let answer = query.send().await.map_err(|error| sort(CALL, &error))?;
+        let id = |item: &Attributes| {
+            let sort = item.get("sk").and_then(|sort| sort.as_s().ok());
+            sort.and_then(|sort| sort.strip_prefix(DEPLOYMENT)).map(str::to_owned).unwrap_or_default()
+        };
+        let mut list = DeploymentList::default();
+        for item in answer.items.unwrap_or_default() {
+            let id = id(&item);
+            match row::<DeploymentRecord>(CALL, item) {
+                Ok(row) => list.records.push(row.value),
+                Err(_) => list.unreadable.push(id),
+            }
+        }
+        if let Some(last) = answer.last_evaluated_key {
+            let next = DeploymentId::parse(&id(&last));
+            list.next = Some(next.map_err(|error| AwsError::unexpected(CALL, format!("a deployment's row: {error}")))?);
+        }
+        Ok(list)
     }
 
     /// A page of what is due at `now` in one of [`DUE_PARTITIONS`], the longest overdue first, from where the page before ended. It

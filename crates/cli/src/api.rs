@@ -1,4 +1,4 @@
-//! The function `api`: asking, and reading its answer.
+//! The functions `api` and `reader`: asking, and reading their answers.
 
 use std::time::Duration;
 
@@ -6,10 +6,13 @@ use aws_sdk_lambda::primitives::Blob;
 use serde::de::DeserializeOwned;
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::DeploymentId;
+use slipway_domain::names::ProjectId;
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, MAX_REQUEST_BYTES, On, PlanRequest, RepairRequest, Request,
-    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked,
+    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, EnvironmentsPage, EnvironmentsRequest, HistoryPage,
+    HistoryRequest, MAX_REQUEST_BYTES, On, PlanRequest, Question, ReaderRequest, RepairRequest, Request,
+    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, WhyRequest,
 };
+use slipway_domain::registry::Why;
 use slipway_domain::teardown::Plan;
 
 use crate::aws::remote;
@@ -19,17 +22,26 @@ use crate::settings::Secret;
 /// How often an admission is asked for, when the answer is "later".
 const TRIES: u32 = 3;
 
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Asker {
+    /// A job asks `api`, by its ID token.
+    Job(Secret),
+    /// A person asks `reader`, by their AWS credentials, about one project or all of them.
+    Person(Option<ProjectId>),
+}
+
 /// The function.
 pub(crate) struct Api {
     client: aws_sdk_lambda::Client,
     function: String,
-    token: Secret,
+    asker: Asker,
 }
 
 impl Api {
-    /// The function `function`, asked with `token`.
-    pub(crate) fn new(config: &aws_config::SdkConfig, function: &str, token: Secret) -> Self {
-        Self { client: aws_sdk_lambda::Client::new(config), function: function.to_owned(), token }
+    /// The function `function`, asked by `asker`.
+    pub(crate) fn new(config: &aws_config::SdkConfig, function: &str, asker: Asker) -> Self {
+        Self { client: aws_sdk_lambda::Client::new(config), function: function.to_owned(), asker }
     }
 
     /// Asks to deploy.
@@ -64,17 +76,37 @@ impl Api {
 
     /// Asks how things stand, once: who follows asks again anyway.
     pub(crate) async fn status(&self, on: &On, deployment: Option<&DeploymentId>) -> Result<Status, CliError> {
-        self.ask(Ask::Status(StatusRequest { on: on.clone(), deployment: deployment.cloned() })).await
+        let request = StatusRequest { on: on.clone(), deployment: deployment.cloned() };
+        self.ask(Ask::Look(Question::Status(request))).await
     }
 
     /// Asks how things stand, for an answer that is needed.
     pub(crate) async fn status_patiently(&self, on: &On) -> Result<Status, CliError> {
-        self.ask_patiently(Ask::Status(StatusRequest { on: on.clone(), deployment: None })).await
+        self.look(Question::Status(StatusRequest { on: on.clone(), deployment: None })).await
     }
 
     /// Asks what is recorded of an environment after row number `after`.
     pub(crate) async fn audit(&self, on: &On, after: u64) -> Result<AuditPage, CliError> {
-        self.ask_patiently(Ask::Audit(AuditRequest { on: on.clone(), after })).await
+        self.look(Question::Audit(AuditRequest { on: on.clone(), after })).await
+    }
+
+    /// Asks which environments there are.
+    pub(crate) async fn environments(&self, request: EnvironmentsRequest) -> Result<EnvironmentsPage, CliError> {
+        self.look(Question::Environments(request)).await
+    }
+
+    /// Asks what was done to an environment.
+    pub(crate) async fn history(&self, request: HistoryRequest) -> Result<HistoryPage, CliError> {
+        self.look(Question::History(request)).await
+    }
+
+    /// Asks what an environment waits for.
+    pub(crate) async fn why(&self, on: &On) -> Result<Why, CliError> {
+        self.look(Question::Why(WhyRequest { on: on.clone() })).await
+    }
+
+    async fn look<T: DeserializeOwned>(&self, question: Question) -> Result<T, CliError> {
+        self.ask_patiently(Ask::Look(question)).await
     }
 
     /// The same question has the same answer, so that it can be repeated.
@@ -93,8 +125,14 @@ impl Api {
     }
 
     async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, CliError> {
-        let request = Request { id_token: self.token.0.clone(), ask };
-        let payload = serde_json::to_vec(&request).map_err(|error| CliError::local("writing the request", error))?;
+        let payload = match (&self.asker, ask) {
+            (Asker::Job(token), ask) => serde_json::to_vec(&Request { id_token: token.0.clone(), ask }),
+            (Asker::Person(project), Ask::Look(look)) => serde_json::to_vec(&ReaderRequest { project: *project, look }),
+            (Asker::Person(_), _) => {
+                return Err(CliError::Usage("only a job does that: it takes the job's ID token".into()));
+            }
+        };
+        let payload = payload.map_err(|error| CliError::local("writing the request", error))?;
         if payload.len() > MAX_REQUEST_BYTES {
             let message = format!(
                 "the request has {} bytes; the limit is {MAX_REQUEST_BYTES}: shorten parameters and tags",
@@ -103,7 +141,11 @@ impl Api {
             return Err(CliError::named(ErrorName::InvalidRequest, message));
         }
         let sent = self.client.invoke().function_name(&self.function).payload(Blob::new(payload)).send().await;
-        let answer = sent.map_err(|error| remote("lambda:Invoke", &error))?;
+        let call = match &self.asker {
+            Asker::Job(_) => "lambda:Invoke",
+            Asker::Person(_) => "lambda:Invoke of the reader",
+        };
+        let answer = sent.map_err(|error| remote(call, &error))?;
         read(answer.payload().map(Blob::as_ref).unwrap_or_default(), answer.function_error())
     }
 }
@@ -116,7 +158,7 @@ fn read<T: DeserializeOwned>(payload: &[u8], function_error: Option<&str>) -> Re
     serde_json::from_slice(payload).map_err(|error| {
         let message =
             format!("its answer is not what this version of slipway reads ({error}): use the control plane's version");
-        CliError::Remote { call: "the function api", code: String::new(), message, transient: false }
+        CliError::Remote { call: "the function", code: String::new(), message, transient: false }
     })
 }
 
@@ -128,7 +170,7 @@ fn refusal(payload: &[u8]) -> CliError {
         Some(name) => CliError::named(name, text("errorMessage")),
         None => {
             let message = format!("it failed: {} {}", text("errorType"), text("errorMessage"));
-            CliError::Remote { call: "the function api", code: text("errorType").to_owned(), message, transient: true }
+            CliError::Remote { call: "the function", code: text("errorType").to_owned(), message, transient: true }
         }
     }
 }

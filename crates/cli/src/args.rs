@@ -9,7 +9,7 @@ Exit codes:
     0  as asked: the stack is live, the environment is gone, the decision is recorded
     1  it failed; the last lines say why, and what to do next
     2  the command line, the environment or a file of settings is wrong
-    3  refused: NotAllowed, StageProtected, UnknownStage or InvalidToken
+    3  refused: NotAllowed, StageProtected, UnknownStage, InvalidToken or TooManyEnvironments
     4  with --no-wait: the deployment awaits a person's approval
   255  `slipway package` failed: as `aws cloudformation package`
   130  interrupted: the deployment goes on, and the last line says how to follow it again
@@ -22,6 +22,8 @@ Settings come from flags, then from the environment, then from GitLab's predefin
   SLIPWAY_API                  name or ARN of the control plane's function `api`
   SLIPWAY_ROLE_ARN             the role to assume with the job's ID token
   SLIPWAY_ID_TOKEN             the job's ID token: from `id_tokens:`, never on the command line
+  SLIPWAY_READER               without an ID token: name or ARN of the function `reader`, asked with AWS credentials
+  SLIPWAY_PROJECT              for that: the GitLab project's number
   SLIPWAY_TEMPLATE, SLIPWAY_CONFIG_FILE, SLIPWAY_CONFIG_ENV, SLIPWAY_PARAMETER_OVERRIDES, SLIPWAY_TAGS,
   SLIPWAY_CAPABILITIES, SLIPWAY_EXPIRES_IN, SLIPWAY_DOTENV   as the flags of `slipway deploy`
   AWS_REGION                   the control plane's region (else that of an ARN in SLIPWAY_API)
@@ -92,6 +94,28 @@ Example:
     /// Show an environment and its last deployment
     #[command(after_help = "Example:\n  slipway status --stage prod --json")]
     Status(Status),
+    /// List the environments that there are
+    #[command(after_help = "\
+A job sees its own project's. With AWS credentials and --reader, a person sees every project's, or those of --project.
+
+Examples:
+  slipway environments --stage dev --expiring 24h
+  slipway environments --reader slipway-ReaderFunction --json")]
+    Environments(Environments),
+    /// Show what was done to an environment, the newest first
+    #[command(after_help = "Example:\n  slipway history --stage dev --environment review/feature-x")]
+    History(History),
+    /// Say what an environment waits for, on whom, since when and until when
+    #[command(after_help = "Example:\n  slipway why --stage prod")]
+    Why(Why),
+    /// Print the DNS label of an environment, without asking anybody
+    #[command(after_help = "\
+The same for the same environment, another one for each other, and known before the first deployment: for a template that makes a host
+name of it.
+
+Example:
+  slipway deploy --stage dev --parameter-overrides HostLabel=$(slipway dns-label --stage dev)")]
+    DnsLabel(DnsLabel),
     /// Follow a deployment to its end: the environment's last one, or an execution
     #[command(after_help = "\
 Examples:
@@ -326,6 +350,17 @@ pub(crate) struct Unlock {
     pub(crate) reason: Option<String>,
 }
 
+/// How somebody looks who has no job.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Reading {
+    /// Name or ARN of the control plane's function `reader`, to ask with AWS credentials instead of an ID token (SLIPWAY_READER)
+    #[arg(long, value_name = "FUNCTION", help_heading = "Connection")]
+    pub(crate) reader: Option<String>,
+    /// The GitLab project's number, with --reader: a job sees its own project only (SLIPWAY_PROJECT)
+    #[arg(long, value_name = "NUMBER", help_heading = "Where")]
+    pub(crate) project: Option<u64>,
+}
+
 /// `slipway status`
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Status {
@@ -333,6 +368,80 @@ pub(crate) struct Status {
     pub(crate) at: Where,
     #[command(flatten)]
     pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// How an environment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// Its first deployment has not ended
+    New,
+    /// Its last deployment succeeded
+    Live,
+    /// Its last deployment failed; what was live before may still be
+    Failed,
+    /// It is gone
+    TornDown,
+}
+
+/// `slipway environments`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Environments {
+    /// Only those in this stage
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stage: Option<String>,
+    /// Only those of this application
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application: Option<String>,
+    /// Only those that stand so
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Option<State>,
+    /// Only those that expire within this span: 12h, 7d
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) expiring: Option<String>,
+    /// Also those that were torn down
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// `slipway history`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct History {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// How many deployments; 0 for all
+    #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// `slipway dns-label`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DnsLabel {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The GitLab project's number (SLIPWAY_PROJECT; CI_PROJECT_ID)
+    #[arg(long, value_name = "NUMBER", help_heading = "Where")]
+    pub(crate) project: Option<u64>,
+}
+
+/// `slipway why`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Why {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 /// What is done with the record.
@@ -355,6 +464,8 @@ pub(crate) struct Audit {
     pub(crate) at: Where,
     #[command(flatten)]
     pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     /// With verify: a head that was shown earlier, and has to be in the chain
     #[arg(long, value_name = "NUMBER:HASH")]
     pub(crate) noted: Vec<String>,

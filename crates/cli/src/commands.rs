@@ -8,16 +8,17 @@ use slipway_domain::ErrorName;
 use slipway_domain::approval::Verdict;
 use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
-    Admitted, DeployRequest, DeploymentStatus, On, PlanRequest, RepairRequest, RollbackRequest, Status,
-    TeardownRequest, UnlockRequest,
+    Admitted, DeployRequest, DeploymentStatus, HistoryPage, HistoryRequest, MAX_HISTORY, On, PlanRequest,
+    RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
 };
 use slipway_domain::release::may_be_given;
 
 use crate::Again;
-use crate::api::Api;
+use crate::api::{Api, Asker};
 use crate::approve::{self, Decided, Proof};
 use crate::args::{
-    Audit, AuditAction, Command, Connection, Decide, Deploy, Follow, Repair, Rollback, Teardown, Unlock, Where,
+    Audit, AuditAction, Command, Connection, Decide, Deploy, Environments, Follow, History, Reading, Repair, Rollback,
+    Teardown, Unlock, Where, Why,
 };
 use crate::audit::{self, Chain};
 use crate::bundle::{self, Bundle};
@@ -27,9 +28,10 @@ use crate::error::CliError;
 use crate::execution::{Executions, How, Running};
 use crate::follow::{Followed, Session, follow};
 use crate::http;
+use crate::registry;
 use crate::repair;
 use crate::report::{Ended, Report, print_outputs};
-use crate::settings::{self, Env, Secret, Stop, TokenSource};
+use crate::settings::{self, Env, Reader, Secret, Stop, TokenSource};
 use crate::teardown;
 
 /// Runs a command. Gives its exit code.
@@ -40,7 +42,17 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Rollback(flags) => rollback(flags, env, console, again).await,
         Command::Repair(flags) => go_on_with_rollback(flags, env, console, again).await,
         Command::Unlock(flags) => unlock(flags, env, console).await,
-        Command::Status(flags) => status(&flags.at, &flags.connection, env, console).await,
+        Command::Status(flags) => status(flags, env, console).await,
+        Command::Environments(flags) => environments(flags, env, console).await,
+        Command::History(flags) => history(flags, env, console).await,
+        Command::Why(flags) => why(flags, env, console).await,
+        Command::DnsLabel(flags) => {
+            let key = settings::key(flags, env)?;
+            let names = Names { dns_label: key.dns_label(), stack_name: key.stack_name() };
+            console.line(names.dns_label.as_str());
+            console.document(&names);
+            Ok(0)
+        }
         Command::Audit(flags) => records(flags, env, console).await,
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
@@ -65,8 +77,99 @@ async fn session(on: On, flags: &Connection, env: &Env) -> Result<Session, CliEr
     let pace = settings::pace(env)?;
     let token = token(flags, env)?;
     let config = crate::aws::config(&plane, &token).await?;
-    let api = Api::new(&config, &plane.api, token);
+    let api = Api::new(&config, &plane.api, Asker::Job(token));
     Ok(Session { api, executions: Executions::new(&config), on, pace })
+}
+
+/// Whom to look with: as the job whose ID token is there, or as a person.
+async fn looking(flags: &Connection, reading: &Reading, env: &Env) -> Result<(Api, Option<Reader>), CliError> {
+    let Some(reader) = settings::reader(flags, reading, env)? else {
+        let plane = settings::control_plane(flags, env)?;
+        let token = token(flags, env)?;
+        let config = crate::aws::config(&plane, &token).await?;
+        return Ok((Api::new(&config, &plane.api, Asker::Job(token)), None));
+    };
+    let config = crate::aws::own_config(reader.region.as_deref(), None).await.map_err(|error| match error {
+        CliError::Usage(_) => {
+            CliError::Usage("the region is not known: set AWS_REGION, or give --reader the function's ARN".into())
+        }
+        other @ (CliError::Named { .. } | CliError::Remote { .. } | CliError::Local { .. }) => other,
+    })?;
+    Ok((Api::new(&config, &reader.function, Asker::Person(reader.project)), Some(reader)))
+}
+
+/// The same, to look at one environment.
+async fn looking_at(at: &Where, flags: &Connection, reading: &Reading, env: &Env) -> Result<(Api, On), CliError> {
+    let on = settings::on(at, env)?;
+    let (api, reader) = looking(flags, reading, env).await?;
+    if reader.is_some_and(|reader| reader.project.is_none()) {
+        let message =
+            "which project's environment is not said: give the project's number with --project or SLIPWAY_PROJECT";
+        return Err(CliError::Usage(message.into()));
+    }
+    Ok((api, on))
+}
+
+async fn environments(flags: &Environments, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let mut request = settings::environments(flags)?;
+    let (api, _) = looking(&flags.connection, &flags.reading, env).await?;
+    let mut all = registry::Environments::default();
+    loop {
+        console.progress("listing");
+        let page = api.environments(request.clone()).await?;
+        all.environments.extend(page.environments);
+        all.unreadable.extend(page.unreadable);
+        request.page = page.next;
+        if request.page.is_none() {
+            break;
+        }
+    }
+    console.done();
+    all.print(console, now());
+    console.document(&all);
+    Ok(0)
+}
+
+async fn history(flags: &History, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let (api, on) = looking_at(&flags.at, &flags.connection, &flags.reading, env).await?;
+    let most = if flags.limit == 0 { usize::MAX } else { flags.limit };
+    let mut request = HistoryRequest { on, before: None, limit: None };
+    let mut all: Option<HistoryPage> = None;
+    loop {
+        let left = most - all.as_ref().map_or(0, |all| all.deployments.len() + all.unreadable.len());
+        request.limit = Some(u16::try_from(left).unwrap_or(MAX_HISTORY).min(MAX_HISTORY));
+        let page = api.history(request.clone()).await?;
+        request.before.clone_from(&page.next);
+        let got = match all.take() {
+            None => page,
+            Some(mut all) => {
+                all.deployments.extend(page.deployments);
+                all.unreadable.extend(page.unreadable);
+                HistoryPage { next: page.next, ..all }
+            }
+        };
+        let enough = got.next.is_none() || got.deployments.len() + got.unreadable.len() >= most;
+        if enough {
+            registry::print_history(&got, console, now());
+            console.document(&got);
+            return Ok(0);
+        }
+        all = Some(got);
+    }
+}
+
+async fn why(flags: &Why, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let (api, on) = looking_at(&flags.at, &flags.connection, &flags.reading, env).await?;
+    let why = api.why(&on).await?;
+    registry::sentences(&why, now()).iter().for_each(|line| console.line(line));
+    console.document(&why);
+    Ok(0)
+}
+
+/// What is shown as long ago, or as still to come, is so by this machine's clock.
+#[allow(clippy::disallowed_methods, reason = "a list is shown when it is asked for")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
@@ -208,6 +311,7 @@ fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), C
         url: report.url.as_deref(),
         deployment: report.deployment.as_deref(),
         stack: report.stack.as_deref(),
+        dns_label: report.dns_label.as_deref(),
         outputs: &report.outputs,
     };
     let dotenv = dotenv::render(facts);
@@ -297,16 +401,20 @@ async fn follow_again(flags: &Follow, env: &Env, console: &Console, again: &Agai
     finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
 }
 
-async fn status(at: &Where, connection: &Connection, env: &Env, console: &Console) -> Result<u8, CliError> {
-    let session = session(settings::on(at, env)?, connection, env).await?;
-    let status = session.api.status_patiently(&session.on).await?;
+async fn status(flags: &crate::args::Status, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let (api, on) = looking_at(&flags.at, &flags.connection, &flags.reading, env).await?;
+    let status = api.status_patiently(&on).await?;
     console.line(&format!("{}: {}", status.environment, status.state.as_str()));
     for (what, value) in [
         ("stack", Some(status.stack_name.to_string())),
         ("release", status.release.as_ref().map(ToString::to_string)),
         ("commit", status.commit.clone()),
+        ("ref", status.ref_name.clone()),
+        ("by", status.deployed_by.clone()),
+        ("since", status.deployed_at.map(|at| registry::at(at, now()))),
         ("url", status.url.clone()),
-        ("expires", status.expires_at.map(|at| at.to_string())),
+        ("expires", status.expires_at.map(|at| registry::at(at, now()))),
+        ("pinned", status.pin.as_ref().map(|pin| registry::pinned(pin, now()))),
     ] {
         if let Some(value) = value {
             console.line(&format!("  {what:<8}  {value}"));
@@ -323,8 +431,8 @@ async fn records(flags: &Audit, env: &Env, console: &Console) -> Result<u8, CliE
     if !noted.is_empty() && flags.action == AuditAction::Show {
         return Err(CliError::Usage("--noted is for `slipway audit verify`".into()));
     }
-    let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
-    let chain = Chain::read(&session.api, &session.on).await?;
+    let (api, on) = looking_at(&flags.at, &flags.connection, &flags.reading, env).await?;
+    let chain = Chain::read(&api, &on).await?;
     Ok(match flags.action {
         AuditAction::Show => chain.show(console),
         AuditAction::Verify => chain.verify(&noted, console),
@@ -335,7 +443,7 @@ fn print_deployment(status: &Status, console: &Console) {
     let Some(deployment) = &status.deployment else { return };
     console.line(&format!("Last deployment {} ({})", deployment.id, deployment.action.as_str()));
     console.line(&format!("  account   {}", deployment.account));
-    console.line(&format!("  began     {}", deployment.started_at));
+    console.line(&format!("  began     {}", registry::at(deployment.started_at, now())));
     if let Some(stack_status) = &deployment.stack_status {
         console.line(&format!("  stack     {stack_status}"));
     }
@@ -343,12 +451,16 @@ fn print_deployment(status: &Status, console: &Console) {
         Some(outcome) => {
             let ending = serde_json::to_value(outcome.ending).unwrap_or_default();
             let name = outcome.error.map(|name| format!(": {name}")).unwrap_or_default();
-            console.line(&format!("  ended     {} {}{name}", outcome.ended_at, ending.as_str().unwrap_or_default()));
+            let ending = ending.as_str().unwrap_or_default().replace('_', " ");
+            console.line(&format!("  ended     {}: {ending}{name}", registry::at(outcome.ended_at, now())));
             if let Some(message) = &outcome.message {
                 console.line(&format!("  cause     {message}"));
             }
         }
         None => console.line("  ended     not yet"),
+    }
+    if let (None, Some(wants)) = (&deployment.approval_url, &deployment.approval_wants) {
+        console.line(&format!("  awaits    approval by {wants}"));
     }
     if let Some(link) = &deployment.approval_url {
         if let Some(review) = &deployment.review {
@@ -360,6 +472,13 @@ fn print_deployment(status: &Status, console: &Console) {
         }
         console.line(&format!("  approve   {link}"));
     }
+}
+
+/// The document of an environment's names.
+#[derive(Serialize)]
+struct Names {
+    dns_label: slipway_domain::names::DnsLabel,
+    stack_name: slipway_domain::names::StackName,
 }
 
 /// The document of a decision.

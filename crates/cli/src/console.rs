@@ -69,6 +69,14 @@ impl Console {
         });
     }
 
+    /// How many columns a terminal has for what goes to stdout; nothing where it is no terminal, or nobody knows.
+    pub(crate) fn width(&self) -> Option<usize> {
+        if self.json || !io::stdout().is_terminal() {
+            return None;
+        }
+        ::console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
+    }
+
     /// Whether a document is asked for.
     pub(crate) fn is_json(&self) -> bool {
         self.json

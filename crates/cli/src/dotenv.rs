@@ -16,6 +16,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) deployment: Option<&'a str>,
     /// The stack.
     pub(crate) stack: Option<&'a str>,
+    /// A label for the environment's host name.
+    pub(crate) dns_label: Option<&'a str>,
     /// The stack's outputs.
     pub(crate) outputs: &'a BTreeMap<String, String>,
 }
@@ -32,7 +34,12 @@ pub(crate) struct Dotenv {
 /// Writes the report's text. GitLab takes each value as it stands, up to the end of the line: there is no quoting, so a
 /// value of several lines cannot be told.
 pub(crate) fn render(facts: Facts<'_>) -> Dotenv {
-    let fixed = [("ENVIRONMENT_URL", facts.url), ("DEPLOYMENT", facts.deployment), ("STACK", facts.stack)];
+    let fixed = [
+        ("ENVIRONMENT_URL", facts.url),
+        ("DEPLOYMENT", facts.deployment),
+        ("STACK", facts.stack),
+        ("DNS_LABEL", facts.dns_label),
+    ];
     let fixed = fixed.into_iter().filter_map(|(name, value)| Some((format!("SLIPWAY_{name}"), value?)));
     let outputs = facts.outputs.iter().map(|(name, value)| (format!("SLIPWAY_OUTPUT_{name}"), value.as_str()));
     let mut dotenv = Dotenv { text: String::new(), notes: Vec::new() };
@@ -70,11 +77,17 @@ mod tests {
     #[test]
     fn single_lines_are_written_as_they_stand_and_others_are_not() {
         let outputs = outputs(&[("Api", "https://x/?a=b&c=\"d\" #e"), ("Key", "a\nb"), ("Pad", " x"), ("Tab", "a\tb")]);
-        let facts = Facts { url: Some("https://x/"), deployment: Some("id"), stack: None, outputs: &outputs };
+        let facts = Facts {
+            url: Some("https://x/"),
+            deployment: Some("id"),
+            stack: None,
+            dns_label: Some("news-x-0"),
+            outputs: &outputs,
+        };
         let dotenv = render(facts);
         assert_eq!(
             dotenv.text,
-            "SLIPWAY_ENVIRONMENT_URL=https://x/\nSLIPWAY_DEPLOYMENT=id\nSLIPWAY_OUTPUT_Api=https://x/?a=b&c=\"d\" #e\n"
+            "SLIPWAY_ENVIRONMENT_URL=https://x/\nSLIPWAY_DEPLOYMENT=id\nSLIPWAY_DNS_LABEL=news-x-0\nSLIPWAY_OUTPUT_Api=https://x/?a=b&c=\"d\" #e\n"
         );
         assert_eq!(dotenv.notes.len(), 3);
         assert!(dotenv.notes.iter().any(|note| note.contains("SLIPWAY_OUTPUT_Key")));
@@ -83,7 +96,8 @@ mod tests {
     #[test]
     fn the_report_stays_within_gitlabs_limits() {
         let many: BTreeMap<_, _> = (0..30).map(|n| (format!("O{n:02}"), "v".to_owned())).collect();
-        let facts = Facts { url: Some("https://x"), deployment: None, stack: Some("s"), outputs: &many };
+        let facts =
+            Facts { url: Some("https://x"), deployment: None, stack: Some("s"), dns_label: None, outputs: &many };
         let dotenv = render(facts);
         assert_eq!(dotenv.text.lines().count(), 20);
         assert!(dotenv.text.starts_with("SLIPWAY_ENVIRONMENT_URL="));

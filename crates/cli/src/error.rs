@@ -45,7 +45,13 @@ pub(crate) const EXIT_REFUSED: u8 = 3;
 pub(crate) fn exit_code_of(name: Option<ErrorName>) -> u8 {
     let refused = matches!(
         name,
-        Some(ErrorName::NotAllowed | ErrorName::StageProtected | ErrorName::UnknownStage | ErrorName::InvalidToken)
+        Some(
+            ErrorName::NotAllowed
+                | ErrorName::StageProtected
+                | ErrorName::UnknownStage
+                | ErrorName::InvalidToken
+                | ErrorName::TooManyEnvironments
+        )
     );
     if refused { EXIT_REFUSED } else { 1 }
 }
@@ -103,6 +109,15 @@ impl CliError {
             Self::Remote { call, code, transient, .. } => match (*call, code.as_str()) {
                 (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidIdentityToken") => {
                     "Retry the job: its token, or the credentials that came of it, are no longer accepted."
+                }
+                (
+                    "lambda:Invoke of the reader",
+                    "ResourceNotFoundException" | "AccessDenied" | "AccessDeniedException",
+                ) => {
+                    "Check --reader (SLIPWAY_READER), the region, and that your AWS credentials are those of the control plane's ReaderRole, or may invoke the function."
+                }
+                ("lambda:Invoke of the reader", "NoCredentials") => {
+                    "Sign in to AWS first, as the control plane's ReaderRole."
                 }
                 ("lambda:Invoke", "ResourceNotFoundException") => {
                     "Check --api (SLIPWAY_API), the region and the account: the control plane's function `api` is not there."

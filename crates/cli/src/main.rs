@@ -15,10 +15,12 @@ mod execution;
 mod follow;
 mod http;
 mod package;
+mod registry;
 mod repair;
 mod report;
 mod samconfig;
 mod settings;
+mod table;
 mod teardown;
 
 use std::process::ExitCode;

@@ -65,6 +65,8 @@ pub(crate) struct Report {
     pub(crate) account: Option<String>,
     /// The stack.
     pub(crate) stack: Option<String>,
+    /// A label for the environment's host name.
+    pub(crate) dns_label: Option<String>,
     /// The stack's status when it was last looked at.
     pub(crate) stack_status: Option<String>,
     /// What a repair found.
@@ -126,6 +128,7 @@ impl Report {
             action: None,
             account: None,
             stack: None,
+            dns_label: None,
             stack_status: None,
             found: None,
             leftovers: None,
@@ -147,6 +150,7 @@ impl Report {
     pub(crate) fn of(result: Ended, on: &On, execution: Option<&str>, status: &Status) -> Self {
         let mut report = Self::bare(result, on, execution);
         report.stack = Some(status.stack_name.to_string());
+        report.dns_label = Some(status.dns_label.to_string());
         if let Some(deployment) = &status.deployment {
             report.deployment = Some(deployment.id.to_string());
             report.action = Some(deployment.action);
@@ -351,13 +355,18 @@ mod tests {
         };
         Status {
             stack_name: environment.stack_name(),
+            dns_label: environment.dns_label(),
             environment,
             state: EnvironmentState::Failed,
             release: None,
             commit: None,
+            ref_name: None,
+            deployed_by: None,
+            deployed_at: None,
             url: None,
             outputs: BTreeMap::new(),
             expires_at: None,
+            pin: None,
             deployment: Some(DeploymentStatus {
                 id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),
                 action: Action::Repair,

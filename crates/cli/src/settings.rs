@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use slipway_domain::deployment::Launch;
-use slipway_domain::names::{ApplicationName, Digest, EnvironmentName, ParameterName, RolledBackName, StageName};
-use slipway_domain::protocol::On;
+use slipway_domain::environment::EnvironmentState;
+use slipway_domain::names::{
+    ApplicationName, Digest, EnvironmentKey, EnvironmentName, ParameterName, ProjectId, RolledBackName, StageName,
+};
+use slipway_domain::protocol::{EnvironmentsRequest, On};
 use slipway_domain::repair::{Asked, SkipList};
 use slipway_domain::stages::{Capability, Span};
 
-use crate::args::{Connection, Deploy, Following, Repair, Until, Where};
+use crate::args::{Connection, Deploy, DnsLabel, Environments, Following, Reading, Repair, State, Until, Where};
 use crate::error::CliError;
 use crate::samconfig::{self, SamConfig};
 
@@ -82,13 +85,82 @@ pub(crate) fn control_plane(flags: &Connection, env: &Env) -> Result<ControlPlan
     let api = env
         .or(flags.api.as_ref(), &["SLIPWAY_API"])
         .ok_or_else(|| missing("the control plane", "--api", "SLIPWAY_API"))?;
-    let of_arn = api.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2)).filter(|region| !region.is_empty());
-    let region = env.or(None, &["AWS_REGION", "AWS_DEFAULT_REGION"]).or_else(|| of_arn.map(str::to_owned));
+    let region = region(&api, env);
     let role_arn = env.or(flags.role_arn.as_ref(), &["SLIPWAY_ROLE_ARN"]);
     let parts: Vec<&str> = ["CI_PROJECT_ID", "CI_JOB_ID"].iter().filter_map(|name| env.get(name)).collect();
     let name = format!("slipway-{}", if parts.is_empty() { "manual".to_owned() } else { parts.join("-") });
     let session_name = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
     Ok(ControlPlane { api, role_arn, region, session_name })
+}
+
+/// How a person asks, who has no job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reader {
+    /// The function `reader`.
+    pub(crate) function: String,
+    /// About which project; about all when absent.
+    pub(crate) project: Option<ProjectId>,
+    /// The region; the AWS SDK's own rules when absent.
+    pub(crate) region: Option<String>,
+}
+
+/// Whether a person asks: who names the reader, or has it in the environment and no ID token.
+pub(crate) fn reader(flags: &Connection, reading: &Reading, env: &Env) -> Result<Option<Reader>, CliError> {
+    let has_token = flags.id_token_file.is_some() || env.get("SLIPWAY_ID_TOKEN").is_some();
+    let named = env.get("SLIPWAY_READER").filter(|_| !has_token).map(str::to_owned);
+    let Some(function) = reading.reader.clone().or(named) else {
+        return match (has_token, reading.project) {
+            (true, Some(_)) => Err(CliError::Usage("--project is for --reader: a job sees its own project only".into())),
+            (true, None) => Ok(None),
+            (false, _) => Err(CliError::Usage(
+                "nobody asks: a job needs `id_tokens: SLIPWAY_ID_TOKEN: aud: …` or --id-token-file, and a person with AWS credentials \
+                 --reader (SLIPWAY_READER), which is the control plane's output ReaderFunction"
+                    .into(),
+            )),
+        };
+    };
+    let project = project(reading.project, env, &["SLIPWAY_PROJECT"])?;
+    let region = region(&function, env);
+    Ok(Some(Reader { function, project, region }))
+}
+
+/// The project that the flag names, or the first of `names` that is set.
+fn project(flag: Option<u64>, env: &Env, names: &[&str]) -> Result<Option<ProjectId>, CliError> {
+    let number = flag.map(|number| number.to_string());
+    let Some(number) = env.or(number.as_ref(), names) else { return Ok(None) };
+    let parsed = number.parse().map(|number| Some(ProjectId(number)));
+    parsed.map_err(|_| CliError::Usage(format!("\"{number}\" is no GitLab project's number")))
+}
+
+/// Which environment, of whichever project.
+pub(crate) fn key(flags: &DnsLabel, env: &Env) -> Result<EnvironmentKey, CliError> {
+    let project = project(flags.project, env, &["SLIPWAY_PROJECT", "CI_PROJECT_ID"])?
+        .ok_or_else(|| missing("the project", "--project", "SLIPWAY_PROJECT"))?;
+    let On { application, stage, environment } = on(&flags.at, env)?;
+    Ok(EnvironmentKey { project, application, stage, environment })
+}
+
+fn region(function: &str, env: &Env) -> Option<String> {
+    let of_arn = function.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2)).filter(|name| !name.is_empty());
+    env.or(None, &["AWS_REGION", "AWS_DEFAULT_REGION"]).or_else(|| of_arn.map(str::to_owned))
+}
+
+/// Which environments are listed, from the first page on.
+pub(crate) fn environments(flags: &Environments) -> Result<EnvironmentsRequest, CliError> {
+    let state = flags.state.map(|state| match state {
+        State::New => EnvironmentState::New,
+        State::Live => EnvironmentState::Live,
+        State::Failed => EnvironmentState::Failed,
+        State::TornDown => EnvironmentState::TornDown,
+    });
+    Ok(EnvironmentsRequest {
+        application: flags.application.clone().map(ApplicationName::new).transpose().map_err(usage)?,
+        stage: flags.stage.clone().map(StageName::new).transpose().map_err(usage)?,
+        state,
+        expiring: flags.expiring.as_deref().map(Span::parse).transpose().map_err(usage)?,
+        gone: flags.all,
+        page: None,
+    })
 }
 
 fn missing(what: &str, flag: &str, variable: &str) -> CliError {
@@ -338,6 +410,35 @@ mod tests {
         assert_eq!(control_plane(&Connection::default(), &env(&set)).unwrap().region.as_deref(), Some("us-east-1"));
         let name = Connection { api: Some("slipway-api".into()), ..Connection::default() };
         assert_eq!(control_plane(&name, &env(&[])).unwrap().region, None);
+    }
+
+    #[test]
+    fn a_person_asks_without_a_token_and_a_job_with_one() {
+        let set =
+            [("SLIPWAY_READER", "arn:aws:lambda:eu-central-1:999999999999:function:reader"), ("SLIPWAY_PROJECT", "7")];
+        let (none, bare) = (Connection::default(), Reading::default());
+        let person = reader(&none, &bare, &env(&set)).unwrap().unwrap();
+        assert_eq!((person.project, person.region.as_deref()), (Some(ProjectId(7)), Some("eu-central-1")));
+        let job = [&set[..], &[("SLIPWAY_ID_TOKEN", "eyJ")]].concat();
+        assert_eq!(reader(&none, &bare, &env(&job)).unwrap(), None);
+        let asks = Reading { reader: Some("r".into()), project: Some(8) };
+        let named = reader(&none, &asks, &env(&job)).unwrap().unwrap();
+        assert_eq!((named.function.as_str(), named.project), ("r", Some(ProjectId(8))), "who names it means it");
+        let own = Reading { reader: None, project: Some(8) };
+        assert!(reader(&none, &own, &env(&job)).unwrap_err().to_string().contains("its own project only"));
+        assert!(reader(&none, &bare, &env(&[])).unwrap_err().to_string().contains("ReaderFunction"));
+        assert!(reader(&none, &bare, &env(&[set[0], ("SLIPWAY_PROJECT", "x")])).is_err());
+    }
+
+    #[test]
+    fn a_label_is_known_before_anything_is_deployed() {
+        let job = [("CI_PROJECT_ID", "101"), ("CI_PROJECT_NAME", "news"), ("CI_ENVIRONMENT_NAME", "review/x")];
+        let flags = DnsLabel { at: named("dev"), project: None };
+        let label = key(&flags, &env(&job)).unwrap().dns_label();
+        assert!(label.as_str().starts_with("news-review-x-"), "{label}");
+        let other = DnsLabel { project: Some(102), ..flags.clone() };
+        assert_ne!(key(&other, &env(&job)).unwrap().dns_label(), label);
+        assert!(key(&flags, &env(&job[1..])).unwrap_err().to_string().contains("--project"));
     }
 
     #[test]

@@ -55,8 +55,10 @@ error_names! {
     UnknownStage => "Use a stage that the platform team configured, or ask them to add it.",
     /// The stage's policy does not let this job do this.
     NotAllowed => "Run it from a ref and project that the stage allows, or ask the platform team to change the stage.",
+    /// The application has as many environments in the stage as it may.
+    TooManyEnvironments => "Tear down one that the message names, or ask the platform team for a larger max_environments.",
     /// No environment, deployment or admission of that name exists.
-    NotFound => "Check the names; `slipway status` shows what exists.",
+    NotFound => "Check the names; `slipway environments` shows what there is.",
     /// A newer pipeline deployed, or is deploying, to the environment.
     Superseded => "Nothing: what the cause names came first. To have this one nevertheless, run a new pipeline.",
     /// Another deployment held the environment for too long, or this one lost it.

@@ -18,6 +18,7 @@ pub mod expiry;
 pub mod lease;
 pub mod names;
 pub mod protocol;
+pub mod registry;
 pub mod release;
 pub mod repair;
 pub mod review;

@@ -133,6 +133,12 @@ name!(
         && t.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
 );
 name!(
+    /// A DNS label, as the first part of a host's name: a lower-case letter, then letters, digits and hyphens, not at the end; at most
+    /// 63 (<https://www.rfc-editor.org/rfc/rfc1035#section-2.3.1>).
+    DnsLabel, "DNS label", "a lower-case letter, then letters, digits and hyphens, not at the end; at most 63",
+    |t| is_label(t, 63) && t.starts_with(|c: char| c.is_ascii_lowercase())
+);
+name!(
     /// The name of a CloudFormation parameter: letters and digits, at most 255.
     ParameterName, "parameter", "1 to 255 letters and digits",
     |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -205,8 +211,11 @@ pub struct EnvironmentKey {
     pub environment: EnvironmentName,
 }
 
-/// How many characters of a digest end a stack name: 60 bits.
-const STACK_HASH_LEN: usize = 15;
+/// How many characters of a digest end a stack's name and a DNS label: 60 bits.
+const HASH_LEN: usize = 15;
+/// How many characters of a DNS label show the application, and how many the environment: with two hyphens and the hash, 63.
+const LABEL_APPLICATION: usize = 15;
+const LABEL_ENVIRONMENT: usize = 31;
 /// What every stack name begins with; the roles in target accounts reach no other stack.
 pub const STACK_PREFIX: &str = "slipway-";
 
@@ -215,17 +224,40 @@ impl EnvironmentKey {
     /// name is another's prefix and names that read the same stay different.
     #[must_use]
     pub fn stack_name(&self) -> StackName {
-        let digest = Digest::of_parts(&[
-            "stack",
-            &self.project.to_string(),
-            self.application.as_str(),
-            self.stage.as_str(),
-            self.environment.as_str(),
-        ]);
-        let hash: String = digest.as_str().chars().take(STACK_HASH_LEN).collect();
         let slug = slug(self.environment.as_str(), 30);
-        StackName(format!("{STACK_PREFIX}{}-{}-{slug}-{hash}", self.application, self.stage))
+        let readable = without_hashes(&format!("{STACK_PREFIX}{}-{}-{slug}", self.application, self.stage));
+        StackName(format!("{readable}-{}", self.hash("stack")))
     }
+
+    /// A label for the environment's host name, which a template may take as a parameter: the same for the same environment, and
+    /// another one for each other, with the hash at its end. No two environments of all projects share one.
+    #[must_use]
+    pub fn dns_label(&self) -> DnsLabel {
+        let application = slug(self.application.as_str(), LABEL_APPLICATION);
+        // What begins with a digit, or has no letter or digit at all, begins with a letter all the same.
+        let application = match application.starts_with(|c: char| c.is_ascii_lowercase()) {
+            true => application,
+            false => slug(&format!("x{application}"), LABEL_APPLICATION),
+        };
+        let environment = slug(self.environment.as_str(), LABEL_ENVIRONMENT);
+        DnsLabel(format!("{application}-{environment}-{}", self.hash("dns")))
+    }
+
+    fn hash(&self, what: &str) -> String {
+        let Self { project, application, stage, environment } = self;
+        let digest =
+            Digest::of_parts(&[what, &project.to_string(), application.as_str(), stage.as_str(), environment.as_str()]);
+        digest.as_str().chars().take(HASH_LEN).collect()
+    }
+}
+
+/// `text` without words that could be taken for the hash at the end of another name: of two names, one could begin with the other.
+fn without_hashes(text: &str) -> String {
+    let cut = |word: &str| -> String {
+        let digits = word.bytes().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();
+        word.chars().take(if digits < HASH_LEN { word.len() } else { HASH_LEN - 1 }).collect()
+    };
+    text.split('-').map(cut).collect::<Vec<_>>().join("-")
 }
 
 impl fmt::Display for EnvironmentKey {
@@ -279,21 +311,83 @@ mod tests {
         assert!(error.len() < 200, "{error}");
     }
 
-    proptest! {
-        #[test]
-        fn every_environment_has_a_legal_stack_name(
-            application in "[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", stage in "[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?",
-            environment in "[A-Za-z0-9_.-][A-Za-z0-9_./-]{0,253}[A-Za-z0-9_.-]",
-        ) {
-            let key = EnvironmentKey {
-                project: ProjectId(u64::MAX),
-                application: ApplicationName::new(application).unwrap(),
+    #[test]
+    fn a_name_that_holds_another_ones_hash_does_not_begin_with_it() {
+        let one = key("review/x").stack_name();
+        let (_, hash) = one.as_str().rsplit_once('-').unwrap();
+        for environment in [format!("review/x/{hash}"), format!("review/x/{hash}/y"), format!("review/x-{hash}0")] {
+            let other = key(&environment).stack_name();
+            assert!(!other.as_str().starts_with(one.as_str()), "{other}");
+        }
+        let whole = format!("news-dev-review-x-{hash}");
+        let other = EnvironmentKey { application: ApplicationName::new(whole).unwrap(), ..key("y") }.stack_name();
+        assert!(!other.as_str().starts_with(one.as_str()), "{other}");
+    }
+
+    #[test]
+    fn a_label_shows_what_it_is_of_and_is_another_for_each() {
+        let label = key("Feature/X_1").dns_label();
+        assert!(label.as_str().starts_with("news-feature-x-1-"), "{label}");
+        assert_ne!(label, key("feature-x-1").dns_label());
+        assert_ne!(label, EnvironmentKey { project: ProjectId(43), ..key("Feature/X_1") }.dns_label());
+        assert_ne!(label, EnvironmentKey { stage: StageName::new("qa").unwrap(), ..key("Feature/X_1") }.dns_label());
+    }
+
+    fn keys() -> impl Strategy<Value = EnvironmentKey> {
+        let names = (
+            0_u64..3,
+            "[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?",
+            "[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?",
+            "[A-Za-z0-9_.-][A-Za-z0-9_./-]{0,253}[A-Za-z0-9_.-]",
+        );
+        names.prop_map(|(project, application, stage, environment)| EnvironmentKey {
+            project: ProjectId(u64::MAX - project),
+            application: ApplicationName::new(application).unwrap(),
+            stage: StageName::new(stage).unwrap(),
+            environment: EnvironmentName::new(environment).unwrap(),
+        })
+    }
+
+    /// Names of few letters, so that many of them begin or read like each other.
+    fn alike() -> impl Strategy<Value = EnvironmentKey> {
+        ("[a0](-?[a0]){0,3}", "[a0](-?[a0]){0,2}", "[aA0_.-]([aA0_./-]{0,3}[aA0_.-])?").prop_map(
+            |(app, stage, environment)| EnvironmentKey {
+                project: ProjectId(1),
+                application: ApplicationName::new(app).unwrap(),
                 stage: StageName::new(stage).unwrap(),
                 environment: EnvironmentName::new(environment).unwrap(),
-            };
-            let name = key.stack_name();
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_environment_has_a_legal_stack_name_and_label(key in keys()) {
+            let (name, label) = (key.stack_name(), key.dns_label());
             prop_assert!(StackName::new(name.as_str()).is_ok(), "{name}");
+            prop_assert!(DnsLabel::new(label.as_str()).is_ok(), "{label}");
+            for (text, hash) in [(name.as_str(), key.hash("stack")), (label.as_str(), key.hash("dns"))] {
+                prop_assert!(is_lower_hex(&hash, HASH_LEN) && text.ends_with(&format!("-{hash}")), "{text}");
+            }
             prop_assert!(!name.as_str().contains("--") || key.application.as_str().contains("--") || key.stage.as_str().contains("--"));
+            prop_assert_eq!((name, label), (key.clone().stack_name(), key.clone().dns_label()));
+        }
+
+        #[test]
+        fn no_stack_name_is_the_beginning_of_another(one in alike(), other in alike(), chained in any::<bool>()) {
+            // An environment that is called by another one's stack is the worst case.
+            let other = match chained {
+                true => {
+                    let readable = one.stack_name().as_str().rsplit('-').next().unwrap().to_owned();
+                    let environment = format!("{}-{readable}/{}", one.environment, other.environment);
+                    EnvironmentKey { environment: EnvironmentName::new(environment.trim_matches('/')).unwrap(), ..one.clone() }
+                }
+                false => other,
+            };
+            prop_assume!(one != other);
+            let (a, b) = (one.stack_name(), other.stack_name());
+            prop_assert!(!a.as_str().starts_with(b.as_str()) && !b.as_str().starts_with(a.as_str()), "{a} {b}");
+            prop_assert_ne!(one.dns_label(), other.dns_label());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `slipway` and the function `api` say to each other. JSON, through `lambda:InvokeFunction`; an answer "no" is the
+//! What `slipway` and the functions `api` and `reader` say to each other. JSON, through `lambda:InvokeFunction`; an answer "no" is the
 //! function's error, with a name of the closed set.
 
 use std::collections::BTreeMap;
@@ -11,10 +11,15 @@ use crate::audit::{Head, Row};
 use crate::cause::StackEvent;
 use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
+use crate::expiry::Pin;
 use crate::lease::Holder;
-use crate::names::{ApplicationName, Digest, EnvironmentKey, EnvironmentName, StackName, StageName};
+use crate::names::{
+    ApplicationName, Digest, DnsLabel, EnvironmentKey, EnvironmentName, ProjectId, StackName, StageName,
+};
+use crate::registry::{Listed, PageToken, Past};
 use crate::repair::{Asked, Found};
 use crate::review::Review;
+use crate::stages::Span;
 use crate::teardown::Leftovers;
 
 /// The most bytes that a request may have.
@@ -25,6 +30,9 @@ pub const MAX_JOB_BYTES: usize = 1024;
 pub const MAX_VALUES_BYTES: usize = 64 * 1024;
 /// The largest bundle that may be uploaded, in bytes.
 pub const MAX_BUNDLE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The most deployments of one answer.
+pub const MAX_HISTORY: u16 = 50;
 
 /// A request of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,10 +60,35 @@ pub enum Ask {
     Repair(RepairRequest),
     /// To take an environment's lease away from whoever holds it: answered by [`Unlocked`].
     Unlock(UnlockRequest),
+    /// To look, which changes nothing.
+    Look(Question),
+}
+
+/// What is looked at. A job looks at its own project's; a person, with AWS credentials, at any project's, through the function
+/// `reader`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
     /// How an environment, or one deployment on it, stands: answered by [`Status`].
     Status(StatusRequest),
     /// What is recorded of an environment: answered by [`AuditPage`].
     Audit(AuditRequest),
+    /// Which environments there are: answered by [`EnvironmentsPage`].
+    Environments(EnvironmentsRequest),
+    /// What was done to an environment: answered by [`HistoryPage`].
+    History(HistoryRequest),
+    /// What an environment waits for: answered by [`Why`](crate::registry::Why).
+    Why(WhyRequest),
+}
+
+/// A request to the function `reader`. Who may invoke it, IAM decides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderRequest {
+    /// Whose environments; only a list may be of all projects.
+    pub project: Option<ProjectId>,
+    /// What is looked at.
+    pub look: Question,
 }
 
 /// Which environment of the job's own project.
@@ -184,6 +217,78 @@ pub struct AuditPage {
     pub head: Head,
 }
 
+/// Asks which environments there are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentsRequest {
+    /// Of which application; of all when absent.
+    #[serde(default)]
+    pub application: Option<ApplicationName>,
+    /// In which stage.
+    #[serde(default)]
+    pub stage: Option<StageName>,
+    /// That stand how.
+    #[serde(default)]
+    pub state: Option<EnvironmentState>,
+    /// That expire within this span.
+    #[serde(default)]
+    pub expiring: Option<Span>,
+    /// Whether also what was torn down.
+    #[serde(default)]
+    pub gone: bool,
+    /// Where to go on: [`EnvironmentsPage::next`].
+    #[serde(default)]
+    pub page: Option<PageToken>,
+}
+
+/// Environments: those of a page that were asked for, which may be none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentsPage {
+    /// The environments.
+    pub environments: Vec<Listed>,
+    /// Those whose rows this version of Slipway cannot read, by name.
+    pub unreadable: Vec<String>,
+    /// Where the list goes on; absent at its end.
+    pub next: Option<PageToken>,
+}
+
+/// Asks what was done to an environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRequest {
+    /// Which.
+    pub on: On,
+    /// The deployments before this one: [`HistoryPage::next`]. From the newest on when absent.
+    #[serde(default)]
+    pub before: Option<DeploymentId>,
+    /// How many, at most [`MAX_HISTORY`].
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+/// What was done to an environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryPage {
+    /// Which.
+    pub environment: EnvironmentKey,
+    /// Its deployments, newest first.
+    pub deployments: Vec<Past>,
+    /// Those whose rows this version of Slipway cannot read, by id.
+    pub unreadable: Vec<String>,
+    /// Where the history goes on; absent at its end.
+    pub next: Option<DeploymentId>,
+}
+
+/// Asks what an environment waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhyRequest {
+    /// Which.
+    pub on: On,
+}
+
 /// "Yes": how to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,18 +342,28 @@ pub struct Status {
     pub environment: EnvironmentKey,
     /// Its stack.
     pub stack_name: StackName,
+    /// A label for its host name.
+    pub dns_label: DnsLabel,
     /// Its state.
     pub state: EnvironmentState,
     /// What is live.
     pub release: Option<Digest>,
     /// The commit that is live.
     pub commit: Option<String>,
+    /// The branch or tag that it came from.
+    pub ref_name: Option<String>,
+    /// The login of who deployed it.
+    pub deployed_by: Option<String>,
+    /// When it became live.
+    pub deployed_at: Option<Timestamp>,
     /// Where it answers.
     pub url: Option<String>,
     /// The stack's outputs.
     pub outputs: BTreeMap<String, String>,
-    /// When it expires.
+    /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Who keeps it for longer than it would live, if anybody.
+    pub pin: Option<Pin>,
     /// The deployment that was asked for, or the last.
     pub deployment: Option<DeploymentStatus>,
 }

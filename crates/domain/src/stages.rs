@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approver::{Approver, Principal};
 use crate::claims::{JobClaims, RefType};
-use crate::names::{AccountId, ProjectId, StageName};
+use crate::names::{AccountId, ApplicationName, ProjectId, StageName};
 use crate::teardown::TeardownPolicy;
 
 /// The most bytes that the stages may have: an SSM parameter of the standard tier holds 4 KB, of the advanced tier 8 KB.
@@ -551,6 +551,20 @@ pub enum Refusal {
         asked: Span,
         /// The rule.
         allowed: Span,
+    },
+    /// The application has as many environments there as it may.
+    #[error("{application} has {count} environments in stage {stage}, which allows {most}; {way}")]
+    Full {
+        /// The stage.
+        stage: StageName,
+        /// The application.
+        application: ApplicationName,
+        /// How many there are.
+        count: usize,
+        /// The rule.
+        most: u32,
+        /// How there could be room.
+        way: String,
     },
 }
 

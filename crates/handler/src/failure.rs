@@ -11,6 +11,7 @@ use slipway_domain::change_set::{MakingError, NotExecutable, OpeningError};
 use slipway_domain::environment::Superseded;
 use slipway_domain::expiry::KeepError;
 use slipway_domain::lease;
+use slipway_domain::registry::InvalidPage;
 use slipway_domain::release::ParametersError;
 use slipway_domain::repair::NotAmong;
 use slipway_domain::stack_change::StackError;
@@ -127,6 +128,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let name = match &refusal {
             Refusal::Protected(_) => ErrorName::StageProtected,
+            Refusal::Full { .. } => ErrorName::TooManyEnvironments,
             Refusal::Project { .. }
             | Refusal::Source { .. }
             | Refusal::Ref { .. }
@@ -265,6 +267,7 @@ always! {
     lease::Lost => LeaseHeld;
     ParametersError => ParameterInvalid;
     NotAmong => InvalidRequest;
+    InvalidPage => InvalidRequest;
     UnknownStatus => StackNeedsRepair;
 }
 

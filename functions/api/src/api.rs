@@ -3,35 +3,31 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use slipway_aws::bucket::{Bucket, TOO_LARGE};
+use slipway_aws::bucket::Bucket;
 use slipway_aws::functions::Function;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::{self, Admission, AdmissionError};
-use slipway_domain::approval::{Approval, DecisionError, link_id};
 use slipway_domain::audit::{Act, Actor, Entry};
-use slipway_domain::cause::StackEvent;
 use slipway_domain::claims::JobClaims;
-use slipway_domain::deployment::{Back, DeploymentId, DeploymentRecord, Ending};
+use slipway_domain::deployment::{Back, DeploymentId};
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
-    Admitted, Ask, AuditPage, AuditRequest, DeployRequest, DeploymentStatus, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On,
-    PlanRequest, RepairRequest, Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest,
-    Unlocked, Upload,
+    Admitted, Ask, DeployRequest, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, PlanRequest, RepairRequest, Request,
+    RollbackRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
-use slipway_domain::release::{bundle_key, events_key, possession_key, review_key};
-use slipway_domain::review::Review;
-use slipway_domain::stages::Stages;
-use slipway_domain::teardown::{Leftovers, Plan};
+use slipway_domain::registry::{self, Selection};
+use slipway_domain::release::{bundle_key, possession_key};
+use slipway_domain::stages::{Refusal, Stages};
+use slipway_domain::teardown::Plan;
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
+use slipway_registry::Registry;
 
-/// The most bytes of a review or of events that an answer carries: a Lambda answer holds 6 MB.
-const MAX_SHOWN_BYTES: u64 = 2 * 1024 * 1024;
-/// How many audit rows an answer carries at the most: each has some kilobytes.
-const AUDIT_ROWS: i32 = 200;
+/// How many environments of an application are looked at in one request to the table.
+const LISTED: i32 = 200;
 
 /// What the function works with.
 pub(crate) struct Api {
@@ -42,11 +38,11 @@ pub(crate) struct Api {
     /// Whether people can sign in in the browser.
     pub(crate) sign_in: bool,
     pub(crate) stages_parameter: String,
-    pub(crate) link_key_parameter: String,
     pub(crate) deploy_machine: String,
     pub(crate) teardown_machine: String,
     pub(crate) teardown_function: Function,
-    pub(crate) web_url: String,
+    /// Answers the questions that change nothing.
+    pub(crate) registry: Registry,
 }
 
 /// An answer.
@@ -55,8 +51,7 @@ pub(crate) struct Api {
 pub(crate) enum Answer {
     Admitted(Box<Admitted>),
     Unlocked(Box<Unlocked>),
-    Status(Box<Status>),
-    Audit(Box<AuditPage>),
+    Seen(slipway_registry::Answer),
     Plan(Box<Plan>),
 }
 
@@ -85,10 +80,7 @@ impl Api {
             Ask::Unlock(unlock) => {
                 self.unlock(&unlock, &claims, now).await.map(|unlocked| Answer::Unlocked(Box::new(unlocked)))
             }
-            Ask::Status(status) => {
-                self.status(&status, &claims, now).await.map(|status| Answer::Status(Box::new(status)))
-            }
-            Ask::Audit(audit) => self.audit(&audit, &claims).await.map(|page| Answer::Audit(Box::new(page))),
+            Ask::Look(question) => self.registry.answer(Some(claims.project_id), question, now).await.map(Answer::Seen),
         }
     }
 
@@ -103,12 +95,48 @@ impl Api {
         }
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         self.can_be_approved(&stages, &request.on)?;
-        let admission = admission::deploy(request, claims, &stages, now);
+        let mut admission = admission::deploy(request, claims, &stages, now);
+        if let Ok(admitted) = &admission
+            && let Err(full) = self.room(&stages, &admitted.environment, now).await?
+        {
+            admission = Err(full.into());
+        }
         let admission = self.on_record("deploy", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         let upload = self.upload(request, &admission).await?;
         let done_by = self.done_by(&admission).await?;
         Ok(Admitted { upload, done_by, ..admitted(admission, claims, &self.deploy_machine) })
+    }
+
+    /// Whether there is room for an environment that is not there yet: by the index, so that two that come at once may both find it.
+    async fn room(
+        &self,
+        stages: &Stages,
+        key: &EnvironmentKey,
+        now: Timestamp,
+    ) -> Result<Result<(), Refusal>, Failure> {
+        let stage = stages.get(&key.stage)?;
+        if stage.max_environments.is_none()
+            || self.store.environment(key).await?.as_ref().is_some_and(registry::is_there)
+        {
+            return Ok(Ok(()));
+        }
+        let selection = Selection {
+            project: Some(key.project),
+            application: Some(key.application.clone()),
+            stage: Some(key.stage.clone()),
+            ..Selection::default()
+        };
+        let (mut there, mut unread, mut page) = (Vec::new(), 0, None);
+        loop {
+            let list = self.store.list(&selection, page.as_ref(), LISTED).await?;
+            there.extend(list.environments);
+            unread += list.unreadable.len();
+            page = match list.next {
+                Some(next) => Some(next),
+                None => return Ok(registry::room(&key.stage, stage, key, &there, unread, now)),
+            };
+        }
     }
 
     /// Where to send the bundle, unless one of this project was verified before. What merely lies there may be anything.
@@ -254,100 +282,6 @@ impl Api {
             self.store.refuse(&id, &environment, &entry).await?;
         }
         Ok(decided?)
-    }
-
-    async fn audit(&self, request: &AuditRequest, claims: &JobClaims) -> Result<AuditPage, Failure> {
-        let environment = key(&request.on, claims);
-        let (rows, head) = self.store.audit(&environment, request.after, AUDIT_ROWS).await?;
-        Ok(AuditPage { environment, rows, head })
-    }
-
-    async fn status(&self, request: &StatusRequest, claims: &JobClaims, now: Timestamp) -> Result<Status, Failure> {
-        let key = key(&request.on, claims);
-        let not_found = |what: String| Failure::new(ErrorName::NotFound, what);
-        let environment =
-            self.store.environment(&key).await?.ok_or_else(|| not_found(format!("there is no environment {key}")))?;
-        let deployment = match request.deployment.as_ref().or(environment.last()) {
-            None => None,
-            Some(id) => {
-                let record = self.store.deployment(&key, id).await?;
-                let record = record.ok_or_else(|| not_found(format!("there is no deployment {id} of {key}")))?;
-                Some(self.deployment_status(&key, record, now).await?)
-            }
-        };
-        Ok(Status {
-            environment: key,
-            stack_name: environment.stack_name,
-            state: environment.state,
-            release: environment.release,
-            commit: environment.commit,
-            url: environment.url,
-            outputs: environment.outputs,
-            expires_at: environment.expires_at,
-            deployment,
-        })
-    }
-
-    async fn deployment_status(
-        &self,
-        key: &EnvironmentKey,
-        record: DeploymentRecord,
-        now: Timestamp,
-    ) -> Result<DeploymentStatus, Failure> {
-        let deployment = record.deployment;
-        let events: Option<Vec<StackEvent>> = match record.events {
-            0 => None,
-            _ => match self.bucket.get_json(&events_key(key, &deployment.id), MAX_SHOWN_BYTES).await {
-                // How it ended is what counts: more than can be shown is not shown.
-                Err(error) if error.code == TOO_LARGE => None,
-                shown => shown?,
-            },
-        };
-        let review: Option<Review> = match record.binding {
-            None => None,
-            Some(_) => self.bucket.get_json(&review_key(key, &deployment.id), MAX_SHOWN_BYTES).await?,
-        };
-        let asked = match record.approval {
-            None => None,
-            Some(id) => self.store.approval(&id).await?,
-        };
-        let answer = asked.as_ref().and_then(|asked| asked.is_open(now).err());
-        // What would have been left is nothing that anybody should remove while the stack is there.
-        let is_gone = record.outcome.as_ref().is_some_and(|outcome| outcome.ending == Ending::TornDown);
-        let leftovers = if is_gone { record.teardown.leftovers } else { Leftovers::default() };
-        let question = asked.filter(|_| answer.is_none() && record.outcome.is_none());
-        let approval_url = match question {
-            None => None,
-            Some(_) => {
-                let link = link_id(&self.parameters.key(&self.link_key_parameter).await?, &deployment.id);
-                Some(format!("{}a/{link}", self.web_url))
-            }
-        };
-        Ok(DeploymentStatus {
-            id: deployment.id,
-            action: deployment.action,
-            account: deployment.target.account.to_string(),
-            started_at: deployment.started_at,
-            waits_for: record.waits_for,
-            said: record.said,
-            outcome: record.outcome,
-            stack_status: record.stack_status,
-            found: record.found,
-            leftovers,
-            events: events.unwrap_or_default(),
-            review,
-            approval_url,
-            approval_wants: question
-                .as_ref()
-                .map(|asked| format!("{} of {}", asked.policy.required, asked.policy.who())),
-            approval_progress: question.as_ref().and_then(Approval::progress),
-            approval_verdict: match &answer {
-                Some(DecisionError::Decided { verdict, .. }) => Some(*verdict),
-                Some(_) | None => None,
-            },
-            approval_answer: answer.map(|answer| answer.to_string()),
-            approval_until: question.map(|approval| approval.expires_at),
-        })
     }
 }
 
