@@ -787,32 +787,12 @@ impl Runner {
                 self.rights.take(removals).await;
                 self.teardown(&job("stop", "feature"), &on).await
             }
-            S::PlansTeardown => {
-                let (_, on) = self.live().await?;
-                self.rights.take(removals).await;
-                let ask = Ask::PlanTeardown(PlanRequest { on: on.clone() });
-                let plan = world.ask(&world.token(&job("stop", "feature")), ask).await.map_err(refused)?;
-                check(plan["resources"].as_array().is_some_and(|found| found.len() == 1), || plan.to_string())
-            }
-            S::TearsExporterDown => {
-                let exports = "    Export: {Name: !Ref AWS::StackName}\n";
-                let template = format!(
-                    "{}{exports}",
-                    tiny("exports")
-                        .replace("  Url: {Value: !Sub 'https://example.com/${Setting}'}\n", "  Url:\n    Value: x\n")
-                );
-                self.tears_down(&template, removals, async |_| {}).await
-            }
-            S::EmptiesBucket => {
-                let filled = async |stack: String| self.fill(&stack, true).await;
-                self.tears_down(BUCKET, removals, filled).await
-            }
-            S::EmptiesPlainBucket => {
-                let filled = async |stack: String| self.fill(&stack, false).await;
-                self.tears_down(BUCKET, removals, filled).await
-            }
-            S::EmptiesRepository => Box::pin(self.empties_repository(removals)).await,
-            S::PurgesLogs => Box::pin(self.purges_logs(removals)).await,
+            S::PlansTeardown
+            | S::TearsExporterDown
+            | S::EmptiesBucket
+            | S::EmptiesPlainBucket
+            | S::EmptiesRepository
+            | S::PurgesLogs => self.of_teardown(scenario, removals).await,
             S::Asks => {
                 self.rights.take(removals).await;
                 self.ask().await.map(drop)
@@ -1317,12 +1297,44 @@ impl Runner {
         answer["logStreams"].as_array().map_or(0, Vec::len)
     }
 
-    /// An environment of `template` is torn down after `filled` did something to its stack.
-    async fn tears_down(&self, template: &str, removals: &[Removal], filled: impl AsyncFnOnce(String)) -> Worked {
+    /// The scenarios of a teardown. They have a stack of their own: what all of them need at once is more than a thread's.
+    fn of_teardown<'r>(
+        &'r self,
+        scenario: Scenario,
+        removals: &'r [Removal],
+    ) -> std::pin::Pin<Box<dyn Future<Output = Worked> + 'r>> {
+        match scenario {
+            S::PlansTeardown => Box::pin(self.plans_teardown(removals)),
+            S::TearsExporterDown => {
+                let url = "  Url: {Value: !Sub 'https://example.com/${Setting}'}\n";
+                let exported = "  Shared: {Value: x, Export: {Name: !Ref 'AWS::StackName'}}\n";
+                Box::pin(self.tears_down(tiny("exports").replace(url, exported), removals, None))
+            }
+            S::EmptiesBucket => Box::pin(self.tears_down(BUCKET.to_owned(), removals, Some(true))),
+            S::EmptiesPlainBucket => Box::pin(self.tears_down(BUCKET.to_owned(), removals, Some(false))),
+            S::EmptiesRepository => Box::pin(self.empties_repository(removals)),
+            S::PurgesLogs => Box::pin(self.purges_logs(removals)),
+            other => panic!("{other:?} is no scenario of a teardown"),
+        }
+    }
+
+    async fn plans_teardown(&self, removals: &[Removal]) -> Worked {
+        let (_, on) = self.live().await?;
+        self.rights.take(removals).await;
+        let ask = Ask::PlanTeardown(PlanRequest { on: on.clone() });
+        let plan = self.world.ask(&self.world.token(&job("stop", "feature")), ask).await.map_err(refused)?;
+        check(plan["resources"].as_array().is_some_and(|found| found.len() == 1), || plan.to_string())
+    }
+
+    /// An environment of `template` is torn down, with something in its bucket where it has one: in versions, or plainly.
+    async fn tears_down(&self, template: String, removals: &[Removal], versions: Option<bool>) -> Worked {
         let (owner, on) = (feature(), fresh("dev"));
-        let (digest, zip) = bundle(template);
+        let (digest, zip) = bundle(&template);
         self.deploy(&owner, &on, launch(&digest), zip).await?;
-        filled(self.world.status(&owner, &on).await.map_err(refused)?.stack_name.to_string()).await;
+        if let Some(versions) = versions {
+            let stack = self.world.status(&owner, &on).await.map_err(refused)?.stack_name.to_string();
+            self.fill(&stack, versions).await;
+        }
         self.rights.take(removals).await;
         self.teardown(&job("stop", "feature"), &on).await
     }
@@ -1338,7 +1350,10 @@ impl Runner {
             let versioned = aws_sdk_s3::types::VersioningConfiguration::builder().status(enabled).build();
             s3.put_bucket_versioning().bucket(&bucket).versioning_configuration(versioned).send().await.unwrap();
         }
-        s3.put_object().bucket(&bucket).key("one").body(b"text".to_vec().into()).send().await.unwrap();
+        // Of a list of objects, the embedded AWS asks for the right on the first one as for an object without versions.
+        for key in ["one", "two"] {
+            s3.put_object().bucket(&bucket).key(key).body(b"text".to_vec().into()).send().await.unwrap();
+        }
         s3.create_multipart_upload().bucket(&bucket).key("unfinished").send().await.unwrap();
     }
 
@@ -1350,17 +1365,23 @@ impl Runner {
         let mut stages: Value = serde_json::from_str(&known).unwrap();
         stages["dev"]["teardown"] = json!({"images": true});
         ssm.put_parameter().name(name).value(stages.to_string()).overwrite(true).send().await.unwrap();
-        let filled = async |stack: String| {
-            let found = self.world.cloudformation(DEV).describe_stack_resource().stack_name(stack);
-            let found = found.logical_resource_id("Images").send().await.unwrap().stack_resource_detail.unwrap();
-            let ecr = aws_sdk_ecr::Client::new(&self.world.control_plane.emulator.sdk_config(DEV));
-            let image = ecr.put_image().repository_name(found.physical_resource_id.unwrap()).image_tag("one");
-            image.image_manifest(json!({"schemaVersion": 2}).to_string()).send().await.unwrap();
-        };
-        let template = "Resources:\n  Images: {Type: AWS::ECR::Repository}\n";
-        let worked = self.tears_down(template, removals, filled).await;
+        let worked = Box::pin(self.tears_down_images(removals)).await;
         ssm.put_parameter().name(name).value(known).overwrite(true).send().await.unwrap();
         worked
+    }
+
+    async fn tears_down_images(&self, removals: &[Removal]) -> Worked {
+        let (owner, on) = (feature(), fresh("dev"));
+        let (digest, zip) = bundle("Resources:\n  Images: {Type: AWS::ECR::Repository}\n");
+        self.deploy(&owner, &on, launch(&digest), zip).await?;
+        let stack = self.world.status(&owner, &on).await.map_err(refused)?.stack_name.to_string();
+        let found = self.world.cloudformation(DEV).describe_stack_resource().stack_name(stack);
+        let found = found.logical_resource_id("Images").send().await.unwrap().stack_resource_detail.unwrap();
+        let ecr = aws_sdk_ecr::Client::new(&self.world.control_plane.emulator.sdk_config(DEV));
+        let image = ecr.put_image().repository_name(found.physical_resource_id.unwrap()).image_tag("one");
+        image.image_manifest(json!({"schemaVersion": 2}).to_string()).send().await.unwrap();
+        self.rights.take(removals).await;
+        self.teardown(&job("stop", "feature"), &on).await
     }
 
     async fn purges_logs(&self, removals: &[Removal]) -> Worked {
