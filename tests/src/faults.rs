@@ -356,6 +356,10 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
         (None, Some(action), "POST") => (Dialect::Query, action.split('&').next().unwrap_or_default()),
         (None, _, "PUT") => (Dialect::Rest, "PutObject"),
         (None, _, "HEAD") => (Dialect::Rest, "HeadObject"),
+        (None, _, "POST") => (Dialect::Rest, "DeleteObjects"),
+        (None, _, "DELETE") => (Dialect::Rest, "AbortMultipartUpload"),
+        (None, ..) if first.contains("?uploads") => (Dialect::Rest, "ListMultipartUploads"),
+        (None, ..) if first.contains("?versions") => (Dialect::Rest, "ListObjectVersions"),
         (None, ..) => (Dialect::Rest, "GetObject"),
     };
     let count = {

@@ -156,6 +156,15 @@ pub fn unyielding(text: &str, breaks: bool) -> String {
     )
 }
 
+/// The same with a custom resource that cannot be deleted.
+#[must_use]
+pub fn clinging(text: &str) -> String {
+    let breaks = r#"event["RequestType"] == "Update" and any(side.get("Breaks") == "true" for side in sides)"#;
+    let template = unyielding(text, false);
+    assert!(template.contains(breaks));
+    template.replace(breaks, r#"event["RequestType"] == "Delete""#)
+}
+
 /// A bundle of a template alone: its digest and its zip.
 #[must_use]
 pub fn bundle(template: &str) -> (Digest, Vec<u8>) {
@@ -311,7 +320,7 @@ impl World {
 
     /// Tears an environment down, to the end.
     pub async fn teardown(&self, job: &NewsJob, on: &On) -> Ended {
-        let request = TeardownRequest { on: on.clone(), job: job.name.clone() };
+        let request = TeardownRequest { on: on.clone(), job: job.name.clone(), purge_logs: false };
         let admitted = self.ask(&self.token(job), Ask::Teardown(request)).await.unwrap();
         let arn = self.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
         self.end(&arn).await

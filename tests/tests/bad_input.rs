@@ -427,6 +427,27 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
         StageProtected,
         &["stage prod is protected", "never deletes"],
     ),
+    (
+        "a plan in a stage that is not there",
+        |a| {
+            a.payload["ask"] =
+                json!({"plan_teardown": {"on": with(a.deploy()["on"].clone(), "stage", json!("nowhere"))}})
+        },
+        UnknownStage,
+        &["there is no stage \"nowhere\""],
+    ),
+    (
+        "a plan with a job",
+        |a| a.payload["ask"] = json!({"plan_teardown": {"on": a.deploy()["on"], "job": "x"}}),
+        InvalidRequest,
+        &["unknown field `job`"],
+    ),
+    (
+        "a purge that is no yes or no",
+        |a| a.payload["ask"] = json!({"teardown": {"on": a.deploy()["on"], "job": "x", "purge_logs": "all"}}),
+        InvalidRequest,
+        &["malformed", "a boolean"],
+    ),
 ];
 
 #[test]
@@ -1044,13 +1065,18 @@ const INPUTS: &[Row<fn() -> Value>] = &[
         NotFound,
         &["there is no deployment 0190a000"],
     ),
+    ("TeardownFunction", || json!({"deployment": nobody()}), InvalidRequest, &["`deployment`", "`empty`"]),
     (
         "TeardownFunction",
-        || json!({"deployment": with(nobody(), "id", json!("latest"))}),
+        || json!({"empty": with(nobody(), "id", json!("latest"))}),
         InvalidRequest,
         &["malformed", "UUID"],
     ),
-    ("TeardownFunction", || json!({"deployment": nobody()}), LeaseHeld, &["fence 1"]),
+    ("TeardownFunction", || json!({"empty": nobody()}), LeaseHeld, &["fence 1"]),
+    ("TeardownFunction", || json!({"delete": nobody()}), LeaseHeld, &["fence 1"]),
+    ("TeardownFunction", || json!({"failed": nobody()}), LeaseHeld, &["fence 1"]),
+    ("TeardownFunction", || json!({"leftovers": nobody()}), LeaseHeld, &["fence 1"]),
+    ("TeardownFunction", || json!({"plan": nobody()}), InvalidRequest, &["malformed", "unknown field"]),
     ("SettleFunction", || json!({"end": {"done": "succeeded"}}), InvalidRequest, &["missing field `execution`"]),
     (
         "SettleFunction",

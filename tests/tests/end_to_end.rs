@@ -726,7 +726,7 @@ fn a_protected_stage_is_not_torn_down() {
     in_world(|world| async move {
         let (job, on) = (job("stop", "main"), on("staging", &named("kept")));
         green(&world.deploy(&job, &on, &tiny("kept")).await);
-        let asked = Ask::Teardown(TeardownRequest { on: on.clone(), job: job.name.clone() });
+        let asked = Ask::Teardown(TeardownRequest { on: on.clone(), job: job.name.clone(), purge_logs: false });
         let refused = world.ask(&world.token(&job), asked).await.unwrap_err();
         assert_eq!(refused.name, "StageProtected");
         assert_eq!(world.stack_status(STAGING, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));

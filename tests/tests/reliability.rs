@@ -29,7 +29,7 @@ use slipway_domain::repair::Asked;
 use slipway_local::job::NewsJob;
 use slipway_local::{DEV, STAGING, control_plane};
 use slipway_tests::faults::{self, Fault, MACHINES, Plan};
-use slipway_tests::{World, in_world, job, on, tiny, unique, unyielding};
+use slipway_tests::{World, clinging, in_world, job, on, tiny, unique, unyielding};
 
 /// How many rows run at once.
 const AT_ONCE: usize = 5;
@@ -55,7 +55,11 @@ enum Scenario {
     Failing,
     /// The teardown of a live environment.
     Teardown,
-    /// One that failed.
+    /// The teardown of one whose bucket is not empty.
+    Emptying,
+    /// The teardown of one with a resource that cannot be deleted, in a stage that goes on without it.
+    Blocked,
+    /// A teardown that failed.
     FailingTeardown,
 }
 
@@ -70,6 +74,8 @@ impl Scenario {
             | Scenario::Approved
             | Scenario::Protected
             | Scenario::Repair
+            | Scenario::Emptying
+            | Scenario::Blocked
             | Scenario::Teardown => None,
         }
     }
@@ -82,7 +88,7 @@ impl Scenario {
             | Scenario::Protected
             | Scenario::Repair
             | Scenario::Failing => Action::Deploy,
-            Scenario::Teardown | Scenario::FailingTeardown => Action::Teardown,
+            Scenario::Teardown | Scenario::Emptying | Scenario::Blocked | Scenario::FailingTeardown => Action::Teardown,
         }
     }
 
@@ -91,11 +97,13 @@ impl Scenario {
         match self {
             Scenario::Approved => ("gate", DEV, "main"),
             Scenario::Protected => ("staging", STAGING, "main"),
+            Scenario::Blocked => ("retains", DEV, "feature"),
             Scenario::Create
             | Scenario::NoChanges
             | Scenario::Repair
             | Scenario::Failing
             | Scenario::Teardown
+            | Scenario::Emptying
             | Scenario::FailingTeardown => ("dev", DEV, "feature"),
         }
     }
@@ -238,10 +246,41 @@ const STEPS: &[Step] = &[
     step(Action::Teardown, "Begin", Scenario::Teardown, BEGIN_KILLED, BEGIN_THROTTLED),
     step(
         Action::Teardown,
+        "Empty stack",
+        Scenario::Emptying,
+        &["PutItem", "PutItem.2", "PutItem.3", "AbortMultipartUpload", "DeleteObjects", "PutItem.6"],
+        &[
+            "PutItem",
+            "AssumeRole",
+            "DescribeStacks",
+            "GetTemplate",
+            "ListStackResources",
+            "PutItem.2",
+            "DescribeStackResource",
+            "AssumeRole.2",
+            "PutItem.3",
+            "ListMultipartUploads",
+            "AbortMultipartUpload",
+            "ListObjectVersions",
+            "DeleteObjects",
+            "PutItem.6",
+        ],
+    ),
+    step(
+        Action::Teardown,
         "Delete stack",
         Scenario::Teardown,
         &["PutItem", "PutItem.2", "PutItem.3", "DeleteStack"],
-        &["PutItem", "AssumeRole", "DescribeStacks", "PutItem.2", "PutItem.3", "DeleteStack"],
+        &[
+            "PutItem",
+            "AssumeRole",
+            "DescribeStacks",
+            "GetTemplate",
+            "ListStackResources",
+            "PutItem.2",
+            "PutItem.3",
+            "DeleteStack",
+        ],
     ),
     step(
         Action::Teardown,
@@ -249,6 +288,14 @@ const STEPS: &[Step] = &[
         Scenario::Teardown,
         &["PutItem", "PutObject", "PutItem.2"],
         &["PutItem", "AssumeRole", "DescribeStacks", "DescribeStackEvents", "PutObject", "PutItem.2"],
+    ),
+    step(Action::Teardown, "Deletion failed", Scenario::Blocked, &["PutItem", "PutItem.2"], &["PutItem", "PutItem.2"]),
+    step(
+        Action::Teardown,
+        "Look at leftovers",
+        Scenario::Blocked,
+        &["PutItem", "PutItem.2"],
+        &["PutItem", "AssumeRole", "DescribeStackEvents", "AssumeRole.2", "DescribeLogStreams", "PutItem.2"],
     ),
     step(
         Action::Teardown,
@@ -320,6 +367,8 @@ impl Row {
             | Scenario::Protected
             | Scenario::Failing
             | Scenario::Teardown
+            | Scenario::Emptying
+            | Scenario::Blocked
             | Scenario::FailingTeardown => (machine, self.job.name.clone()),
         };
         let execution = execution_name(action, &key, self.job.job.pipeline_id, &name, 1);
@@ -474,6 +523,7 @@ fn a_step_that_goes_wrong_is_got_over_or_recorded() {
 async fn stages(world: &World) {
     let mut stages: Value = serde_json::from_str(&control_plane::stages()).unwrap();
     stages["dev"]["max_environments"] = Value::Null;
+    stages["retains"] = json!({"account": DEV, "ephemeral": true, "teardown": {"blocked": "retain"}});
     stages["gate"] = json!({
         "account": DEV, "ephemeral": true, "approval": {"required": 1, "approvers": ["release-manager"], "by_job": true, "expires_in": "3d"}
     });
@@ -583,8 +633,29 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
     let mut problems = Vec::new();
     let text = format!("v{}", unique());
     if row.scenario == Scenario::NoChanges || row.scenario.machine() == Action::Teardown {
-        let before = world.deploy(&job("deploy", "feature"), &row.on, &tiny(&text)).await;
+        let template = match row.scenario {
+            Scenario::Emptying => "Resources:\n  Uploads: {Type: AWS::S3::Bucket}\n".to_owned(),
+            Scenario::Blocked => clinging(&text),
+            Scenario::Create
+            | Scenario::NoChanges
+            | Scenario::Approved
+            | Scenario::Protected
+            | Scenario::Repair
+            | Scenario::Failing
+            | Scenario::Teardown
+            | Scenario::FailingTeardown => tiny(&text),
+        };
+        let before = world.deploy(&job("deploy", "feature"), &row.on, &template).await;
         assert_eq!(before.status, "SUCCEEDED", "{}: {before:?}", row.name());
+    }
+    if row.scenario == Scenario::Emptying {
+        let stack = world.status(&row.job, &row.on).await.unwrap().stack_name;
+        let found = world.cloudformation(DEV).describe_stack_resource().stack_name(stack.as_str());
+        let found = found.logical_resource_id("Uploads").send().await.unwrap().stack_resource_detail.unwrap();
+        let bucket = found.physical_resource_id.unwrap();
+        let s3 = aws_sdk_s3::Client::new(&world.control_plane.emulator.sdk_config(DEV));
+        s3.put_object().bucket(&bucket).key("one").body(b"text".to_vec().into()).send().await.unwrap();
+        s3.create_multipart_upload().bucket(&bucket).key("unfinished").send().await.unwrap();
     }
     if row.scenario == Scenario::Repair {
         let before = world.deploy(&job("deploy", "feature"), &row.on, &unyielding(&text, false)).await;
@@ -599,7 +670,7 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         Action::Repair => unreachable!("it is done by the deploy machine"),
         Action::Deploy => world.begin(&row.job, &row.on, &tiny(&text)).await,
         Action::Teardown => {
-            let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone() };
+            let request = TeardownRequest { on: row.on.clone(), job: row.job.name.clone(), purge_logs: false };
             let admitted = world.ask(&world.token(&row.job), Ask::Teardown(request)).await.unwrap();
             world.start_admitted(&serde_json::from_value(admitted).unwrap(), &row.job).await
         }
@@ -654,6 +725,13 @@ async fn play(world: &World, row: &Row) -> (Stands, Vec<String>) {
         let again = world.repair(&job("repair-again", "feature"), &row.on, &skipping()).await;
         if again.status != "SUCCEEDED" {
             problems.push(format!("the next repair is red: {again:?}"));
+        }
+    }
+    if row.scenario == Scenario::Blocked {
+        // What is DELETE_FAILED takes no deployment before it is torn down.
+        let again = world.teardown(&job("stop-again", "feature"), &row.on).await;
+        if again.status != "SUCCEEDED" {
+            problems.push(format!("the next teardown is red: {again:?}"));
         }
     }
     let mut next = job("deploy", &row.job.job.ref_name);

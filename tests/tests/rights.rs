@@ -25,8 +25,8 @@ use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
 use slipway_domain::names::{Digest, ProjectId, RolledBackName};
 use slipway_domain::protocol::{
-    Ask, AuditRequest, EnvironmentsRequest, HistoryRequest, On, Question, ReaderRequest, Status, StatusRequest,
-    TeardownRequest, UnlockRequest,
+    Ask, AuditRequest, EnvironmentsRequest, HistoryRequest, On, PlanRequest, Question, ReaderRequest, Status,
+    StatusRequest, TeardownRequest, UnlockRequest,
 };
 use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
@@ -46,6 +46,18 @@ enum Scenario {
     TearsNothingDown,
     /// An environment with a stack is torn down.
     TearsDown,
+    /// A job sees what a teardown would do.
+    PlansTeardown,
+    /// An environment that exports something is torn down.
+    TearsExporterDown,
+    /// One whose bucket holds versions and an unfinished upload.
+    EmptiesBucket,
+    /// One whose bucket has no versions.
+    EmptiesPlainBucket,
+    /// One whose repository holds an image.
+    EmptiesRepository,
+    /// One whose function wrote a log, which goes too.
+    PurgesLogs,
     /// A deployment to prod gets as far as asking people.
     Asks,
     /// The very first deployment that asks people makes the key of the links.
@@ -152,6 +164,7 @@ const fn case(
     Case { role, sid, part, scenario, says }
 }
 
+const BUCKET: &str = "Resources:\n  Uploads: {Type: AWS::S3::Bucket}\n";
 const GET: &str = "dynamodb:GetItem";
 const PUT: &str = "dynamodb:PutItem";
 const QUERY: &str = "dynamodb:Query";
@@ -179,6 +192,7 @@ const CASES: &[Case] = &[
     case("slipway-api", "ReadGitLabKeys", "", S::ApiKnowsKeys, "ssm:GetParameter"),
     case("slipway-api", "ReadLinkKey", "", S::ShowsQuestion, "ssm:GetParameter"),
 
+    case("slipway-api", "PlanTeardowns", "", S::PlansTeardown, "lambda:InvokeFunction"),
     case("slipway-reader", "ReadEnvironments", GET, S::ReaderShowsEvents, GET),
     case("slipway-reader", "ReadEnvironments", QUERY, S::ReaderShowsHistory, QUERY),
     case("slipway-reader", "ReadEnvironments", "ENV#", S::ReaderShowsEvents, GET),
@@ -254,6 +268,8 @@ const CASES: &[Case] = &[
 
     case("slipway-teardown", "WriteEnvironments", GET, S::TearsNothingDown, GET),
     case("slipway-teardown", "WriteEnvironments", PUT, S::TearsNothingDown, PUT),
+    case("slipway-teardown", "EnterTargetAccounts", "SharedServiceRole", S::TearsNothingDown, "sts:AssumeRole"),
+    case("slipway-teardown", "EnterTargetAccounts", "SharedCleanupRole", S::EmptiesBucket, "sts:AssumeRole"),
     case("slipway-teardown", "EnterTargetAccounts", "sts:AssumeRole", S::TearsNothingDown, "sts:AssumeRole"),
     case("slipway-teardown", "EnterTargetAccounts", "sts:TagSession", S::TearsNothingDown, "sts:TagSession"),
     case("slipway-teardown", "EnterTargetAccounts", "sts:SetSourceIdentity", S::TearsNothingDown, "sts:SetSourceIdentity"),
@@ -319,6 +335,21 @@ const CASES: &[Case] = &[
     case("SharedServiceRole", "ControlPlaneNamesItsUsers", "sts:TagSession", S::TearsNothingDown, "sts:TagSession"),
     case("SharedServiceRole", "ControlPlaneNamesItsUsers", "sts:SetSourceIdentity", S::TearsNothingDown, "sts:SetSourceIdentity"),
     case("SharedServiceRole", "LookAtStacks", "", S::TearsNothingDown, "cloudformation:DescribeStacks"),
+    case("SharedServiceRole", "LookIntoStacks", "cloudformation:GetTemplate", S::TearsDown, "cloudformation:GetTemplate"),
+    case("SharedServiceRole", "LookIntoStacks", "cloudformation:ListStackResources", S::TearsDown, "cloudformation:ListStackResources"),
+    case("SharedServiceRole", "LookAtImports", "", S::TearsExporterDown, "cloudformation:ListImports"),
+    case("SharedCleanupRole", "TeardownAssumes", "", S::EmptiesBucket, "sts:AssumeRole"),
+    case("SharedCleanupRole", "TeardownNamesItsUsers", "sts:TagSession", S::EmptiesBucket, "sts:TagSession"),
+    case("SharedCleanupRole", "TeardownNamesItsUsers", "sts:SetSourceIdentity", S::EmptiesBucket, "sts:SetSourceIdentity"),
+    case("SharedCleanupRole", "LookIntoBuckets", "s3:ListBucketVersions", S::EmptiesBucket, "s3:ListObjectVersions"),
+    case("SharedCleanupRole", "LookIntoBuckets", "s3:ListBucketMultipartUploads", S::EmptiesBucket, "s3:ListMultipartUploads"),
+    case("SharedCleanupRole", "EmptyBuckets", "s3:DeleteObject", S::EmptiesPlainBucket, "s3:DeleteObject"),
+    case("SharedCleanupRole", "EmptyBuckets", "s3:DeleteObjectVersion", S::EmptiesBucket, "s3:DeleteObject"),
+    case("SharedCleanupRole", "EmptyBuckets", "s3:AbortMultipartUpload", S::EmptiesBucket, "s3:AbortMultipartUpload"),
+    case("SharedCleanupRole", "EmptyRepositories", "ecr:ListImages", S::EmptiesRepository, "ecr:ListImages"),
+    case("SharedCleanupRole", "EmptyRepositories", "ecr:BatchDeleteImage", S::EmptiesRepository, "ecr:BatchDeleteImage"),
+    case("SharedCleanupRole", "PurgeLogs", "logs:DescribeLogStreams", S::PurgesLogs, "logs:DescribeLogStreams"),
+    case("SharedCleanupRole", "PurgeLogs", "logs:DeleteLogGroup", S::PurgesLogs, "logs:DeleteLogGroup"),
     case("SharedServiceRole", "MakeChangeSets", "", S::Deploys, "cloudformation:CreateChangeSet"),
     case("SharedServiceRole", "ExecuteChangeSets", "", S::Deploys, "cloudformation:ExecuteChangeSet"),
     case("SharedServiceRole", "DiscardChangeSets", "cloudformation:DeleteChangeSet", S::ChangesNothing, "cloudformation:DeleteChangeSet"),
@@ -401,6 +432,7 @@ const NOT_ENFORCED: &[Unproven] = &[
     unproven("SharedDeploymentRole", "CloudFormationAssumes", "", ACTS_AS_ITSELF),
     unproven("SharedDeploymentRole", "ServerlessResources", "", ACTS_AS_ITSELF),
     unproven("SharedDeploymentRole", "Buckets", "", ACTS_AS_ITSELF),
+    unproven("SharedDeploymentRole", "ImageRepositories", "", ACTS_AS_ITSELF),
     unproven("SharedDeploymentRole", "ReadReleases", "", ACTS_AS_ITSELF),
     unproven("SharedDeploymentRole", "NestedStacksAndTransforms", "", ACTS_AS_ITSELF),
     unproven("SharedDeploymentRole", "RolesInsideTheBoundary", "", ACTS_AS_ITSELF),
@@ -774,6 +806,12 @@ impl Runner {
                 self.rights.take(removals).await;
                 self.teardown(&job("stop", "feature"), &on).await
             }
+            S::PlansTeardown
+            | S::TearsExporterDown
+            | S::EmptiesBucket
+            | S::EmptiesPlainBucket
+            | S::EmptiesRepository
+            | S::PurgesLogs => self.of_teardown(scenario, removals).await,
             S::Asks => {
                 self.rights.take(removals).await;
                 self.ask().await.map(drop)
@@ -1057,7 +1095,7 @@ impl Runner {
     }
 
     async fn teardown(&self, job: &NewsJob, on: &On) -> Worked {
-        let request = TeardownRequest { on: on.clone(), job: job.name.clone() };
+        let request = TeardownRequest { on: on.clone(), job: job.name.clone(), purge_logs: false };
         let admitted = self.world.ask(&self.world.token(job), Ask::Teardown(request)).await.map_err(refused)?;
         let arn = self.world.start_admitted(&serde_json::from_value(admitted).unwrap(), job).await;
         self.end(&arn).await
@@ -1324,6 +1362,107 @@ impl Runner {
         let answer = request.json(&json!({"logGroupName": "/slipway/slipway/sweep"})).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         answer["logStreams"].as_array().map_or(0, Vec::len)
+    }
+
+    /// The scenarios of a teardown. They have a stack of their own: what all of them need at once is more than a thread's.
+    fn of_teardown<'r>(
+        &'r self,
+        scenario: Scenario,
+        removals: &'r [Removal],
+    ) -> std::pin::Pin<Box<dyn Future<Output = Worked> + 'r>> {
+        if scenario == S::PlansTeardown {
+            Box::pin(self.plans_teardown(removals))
+        } else if scenario == S::TearsExporterDown {
+            let url = "  Url: {Value: !Sub 'https://example.com/${Setting}'}\n";
+            let exported = "  Shared: {Value: x, Export: {Name: !Ref 'AWS::StackName'}}\n";
+            Box::pin(self.tears_down(tiny("exports").replace(url, exported), removals, None))
+        } else if scenario == S::EmptiesRepository {
+            Box::pin(self.empties_repository(removals))
+        } else if scenario == S::PurgesLogs {
+            Box::pin(self.purges_logs(removals))
+        } else {
+            Box::pin(self.tears_down(BUCKET.to_owned(), removals, Some(scenario == S::EmptiesBucket)))
+        }
+    }
+
+    async fn plans_teardown(&self, removals: &[Removal]) -> Worked {
+        let (_, on) = self.live().await?;
+        self.rights.take(removals).await;
+        let ask = Ask::PlanTeardown(PlanRequest { on: on.clone() });
+        let plan = self.world.ask(&self.world.token(&job("stop", "feature")), ask).await.map_err(refused)?;
+        check(plan["resources"].as_array().is_some_and(|found| found.len() == 1), || plan.to_string())
+    }
+
+    /// An environment of `template` is torn down, with something in its bucket where it has one: in versions, or plainly.
+    async fn tears_down(&self, template: String, removals: &[Removal], versions: Option<bool>) -> Worked {
+        let (owner, on) = (feature(), fresh("dev"));
+        let (digest, zip) = bundle(&template);
+        self.deploy(&owner, &on, launch(&digest), zip).await?;
+        if let Some(versions) = versions {
+            let stack = self.world.status(&owner, &on).await.map_err(refused)?.stack_name.to_string();
+            self.fill(&stack, versions).await;
+        }
+        self.rights.take(removals).await;
+        self.teardown(&job("stop", "feature"), &on).await
+    }
+
+    /// Puts something into the stack's bucket.
+    async fn fill(&self, stack: &str, versions: bool) {
+        let found = self.world.cloudformation(DEV).describe_stack_resource().stack_name(stack);
+        let found = found.logical_resource_id("Uploads").send().await.unwrap().stack_resource_detail.unwrap();
+        let bucket = found.physical_resource_id.unwrap();
+        let s3 = aws_sdk_s3::Client::new(&self.world.control_plane.emulator.sdk_config(DEV));
+        if versions {
+            let enabled = aws_sdk_s3::types::BucketVersioningStatus::Enabled;
+            let versioned = aws_sdk_s3::types::VersioningConfiguration::builder().status(enabled).build();
+            s3.put_bucket_versioning().bucket(&bucket).versioning_configuration(versioned).send().await.unwrap();
+        }
+        // Of a list of objects, the embedded AWS asks for the right on the first one as for an object without versions.
+        for key in ["one", "two"] {
+            s3.put_object().bucket(&bucket).key(key).body(b"text".to_vec().into()).send().await.unwrap();
+        }
+        s3.create_multipart_upload().bucket(&bucket).key("unfinished").send().await.unwrap();
+    }
+
+    async fn empties_repository(&self, removals: &[Removal]) -> Worked {
+        // Whether images go is the stage's to say.
+        let config = self.world.control_plane.emulator.sdk_config(TOOLING);
+        let (ssm, name) = (aws_sdk_ssm::Client::new(&config), self.world.control_plane.output("StagesParameterName"));
+        let known = slipway_local::control_plane::stages();
+        let mut stages: Value = serde_json::from_str(&known).unwrap();
+        stages["dev"]["teardown"] = json!({"images": true});
+        ssm.put_parameter().name(name).value(stages.to_string()).overwrite(true).send().await.unwrap();
+        let worked = Box::pin(self.tears_down_images(removals)).await;
+        ssm.put_parameter().name(name).value(known).overwrite(true).send().await.unwrap();
+        worked
+    }
+
+    async fn tears_down_images(&self, removals: &[Removal]) -> Worked {
+        let (owner, on) = (feature(), fresh("dev"));
+        let (digest, zip) = bundle("Resources:\n  Images: {Type: AWS::ECR::Repository}\n");
+        self.deploy(&owner, &on, launch(&digest), zip).await?;
+        let stack = self.world.status(&owner, &on).await.map_err(refused)?.stack_name.to_string();
+        let found = self.world.cloudformation(DEV).describe_stack_resource().stack_name(stack);
+        let found = found.logical_resource_id("Images").send().await.unwrap().stack_resource_detail.unwrap();
+        let ecr = aws_sdk_ecr::Client::new(&self.world.control_plane.emulator.sdk_config(DEV));
+        let image = ecr.put_image().repository_name(found.physical_resource_id.unwrap()).image_tag("one");
+        image.image_manifest(json!({"schemaVersion": 2}).to_string()).send().await.unwrap();
+        self.rights.take(removals).await;
+        self.teardown(&job("stop", "feature"), &on).await
+    }
+
+    async fn purges_logs(&self, removals: &[Removal]) -> Worked {
+        let (owner, on) = (feature(), fresh("dev"));
+        let (digest, zip) = bundle(&unyielding("logs", false));
+        self.deploy(&owner, &on, launch(&digest), zip).await?;
+        self.rights.take(removals).await;
+        let stop = job("stop", "feature");
+        let request = TeardownRequest { on: on.clone(), job: stop.name.clone(), purge_logs: true };
+        let admitted = self.world.ask(&self.world.token(&stop), Ask::Teardown(request)).await.map_err(refused)?;
+        let arn = self.world.start_admitted(&serde_json::from_value(admitted).unwrap(), &stop).await;
+        self.end(&arn).await?;
+        let deployment = self.world.settled(&stop, &on).await.deployment.unwrap();
+        check(deployment.leftovers.purged.len() == 1, || deployment.said.join(" "))
     }
 
     async fn command(&self, job: &NewsJob, on: &On, command: &str) -> Worked {

@@ -9,19 +9,23 @@ use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use slipway_domain::cause::StackEvent;
 use slipway_domain::change_set::SeenStack;
-use slipway_domain::deployment::{Deployment, Operation, Target};
-use slipway_domain::names::{RolledBackName, StackName};
+use slipway_domain::deployment::{Deployment, Operation, Requester, Target};
+use slipway_domain::names::{EnvironmentKey, RolledBackName, StackName};
 use slipway_domain::release::ParameterValue;
 use slipway_domain::repair::{self, LastRollback};
 use slipway_domain::session_policy::{DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, role_arn, session_policy};
 use slipway_domain::stack_status::StackStatus;
 use slipway_domain::stages::OnFailure;
+use slipway_domain::teardown::Then;
 
 use crate::error::{AwsError, Kind, sort};
 
 mod change_set;
+mod cleanup;
+mod resources;
 
 pub use change_set::ChangeSetDescription;
+pub use cleanup::{BucketToEmpty, Page, RepositoryToEmpty};
 
 /// How long a session lasts: a step that takes longer is dead (a Lambda function ends after 15 minutes).
 const SESSION_SECONDS: i32 = 15 * 60;
@@ -55,6 +59,10 @@ pub struct StackDescription {
     pub outputs: BTreeMap<String, String>,
     /// The names of its parameters.
     pub parameters: BTreeSet<String>,
+    /// The names of what it exports.
+    pub exports: Vec<String>,
+    /// Whether CloudFormation refuses to delete it.
+    pub termination_protection: bool,
 }
 
 impl StackDescription {
@@ -78,6 +86,32 @@ pub struct NewChangeSet<'a> {
     pub parameters: &'a BTreeMap<String, ParameterValue>,
 }
 
+/// Who enters a target account, and what for.
+#[derive(Debug, Clone)]
+pub struct Visit<'a> {
+    /// The session's name: at most 64 characters of `[A-Za-z0-9=,.@-]`.
+    pub name: String,
+    /// Where.
+    pub target: &'a Target,
+    /// The environment that it is about.
+    pub environment: &'a EnvironmentKey,
+    /// On whose behalf; on nobody's when `sweep` asked.
+    pub requester: Option<&'a Requester>,
+}
+
+impl<'a> Visit<'a> {
+    /// A step of a deployment.
+    #[must_use]
+    pub fn of(deployment: &'a Deployment) -> Self {
+        Self {
+            name: format!("slipway-{}", deployment.id),
+            target: &deployment.target,
+            environment: &deployment.environment,
+            requester: deployment.requester.as_ref(),
+        }
+    }
+}
+
 impl Targets {
     /// With the function's own rights, and the ExternalId that the target accounts ask for.
     #[must_use]
@@ -90,9 +124,32 @@ impl Targets {
     /// # Errors
     /// [`AwsError`], with [`Kind::Denied`] when the target account does not let us in.
     pub async fn stack(&self, deployment: &Deployment, purpose: Purpose<'_>) -> Result<Stack, AwsError> {
+        self.stack_for(&Visit::of(deployment), &deployment.stack_name, purpose).await
+    }
+
+    /// The same for whoever has no deployment.
+    ///
+    /// # Errors
+    /// [`AwsError`], with [`Kind::Denied`] when the target account does not let us in.
+    pub async fn stack_for(
+        &self,
+        visit: &Visit<'_>,
+        name: &StackName,
+        purpose: Purpose<'_>,
+    ) -> Result<Stack, AwsError> {
+        let target = visit.target;
+        let credentials = self.enter(visit, SERVICE_ROLE, session_policy(purpose, target, name)).await?;
+        let config = aws_sdk_cloudformation::config::Builder::from(&self.config)
+            .credentials_provider(credentials)
+            .region(aws_config::Region::new(target.region.to_string()))
+            .build();
+        Ok(Stack { client: Client::from_conf(config), name: name.clone(), target: target.clone() })
+    }
+
+    /// A session of `role` in the target account, narrowed to `policy`. It names the user and the pipeline that asked.
+    async fn enter(&self, visit: &Visit<'_>, role: &'static str, policy: String) -> Result<Credentials, AwsError> {
         const CALL: &str = "sts:AssumeRole";
-        let target = &deployment.target;
-        let requester = deployment.requester.as_ref();
+        let requester = visit.requester;
         let who = identity(requester.map_or("slipway-sweep", |requester| &requester.user_login));
         let tag = |key: &str, value: String| {
             aws_sdk_sts::types::Tag::builder()
@@ -104,34 +161,23 @@ impl Targets {
         let session = self
             .sts
             .assume_role()
-            .role_arn(role_arn(target, SERVICE_ROLE))
-            .role_session_name(format!("slipway-{}", deployment.id))
+            .role_arn(role_arn(visit.target, role))
+            .role_session_name(&visit.name)
             .external_id(&self.external_id)
             .source_identity(&who)
             .tags(tag("slipway:user", who.clone())?)
-            .tags(tag("slipway:project", deployment.environment.project.to_string())?)
+            .tags(tag("slipway:project", visit.environment.project.to_string())?)
             .tags(tag(
                 "slipway:pipeline",
                 requester.map_or_else(String::new, |requester| requester.pipeline_id.to_string()),
             )?)
-            .policy(session_policy(purpose, target, &deployment.stack_name))
+            .policy(policy)
             .duration_seconds(SESSION_SECONDS)
             .send()
             .await
             .map_err(|error| sort(CALL, &error))?;
         let keys = session.credentials.ok_or_else(|| AwsError::unexpected(CALL, "no credentials"))?;
-        let credentials = Credentials::new(
-            keys.access_key_id,
-            keys.secret_access_key,
-            Some(keys.session_token),
-            None,
-            "SharedServiceRole",
-        );
-        let config = aws_sdk_cloudformation::config::Builder::from(&self.config)
-            .credentials_provider(credentials)
-            .region(aws_config::Region::new(target.region.to_string()))
-            .build();
-        Ok(Stack { client: Client::from_conf(config), name: deployment.stack_name.clone(), target: target.clone() })
+        Ok(Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, role))
     }
 }
 
@@ -164,13 +210,17 @@ impl Stack {
         let Some(stack) = answer.stacks.unwrap_or_default().into_iter().next() else { return Ok(None) };
         let id = stack.stack_id.ok_or_else(|| AwsError::unexpected(CALL, "a stack without an id"))?;
         let status = stack.stack_status.ok_or_else(|| AwsError::unexpected(CALL, "a stack without a status"))?;
-        let outputs = stack.outputs.unwrap_or_default().into_iter();
+        let outputs = stack.outputs.unwrap_or_default();
+        let exports = outputs.iter().filter_map(|output| output.export_name.clone()).collect();
+        let outputs = outputs.into_iter();
         let parameters = stack.parameters.unwrap_or_default().into_iter();
         Ok(Some(StackDescription {
             id,
             status: status.as_str().to_owned(),
             outputs: outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect(),
             parameters: parameters.filter_map(|parameter| parameter.parameter_key).collect(),
+            exports,
+            termination_protection: stack.enable_termination_protection.unwrap_or(false),
         }))
     }
 
@@ -293,8 +343,19 @@ impl Stack {
     /// # Errors
     /// [`AwsError`].
     pub async fn delete(&self, id: &str, token: &str) -> Result<(), AwsError> {
+        self.delete_as(id, token, &Then::default()).await
+    }
+
+    /// The same as `then` says: without resources that it failed at before, or by force.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn delete_as(&self, id: &str, token: &str, then: &Then) -> Result<(), AwsError> {
         let request =
             self.client.delete_stack().stack_name(id).role_arn(self.deployment_role()).client_request_token(token);
+        let retain = (!then.retain.is_empty()).then(|| then.retain.clone());
+        let mode = then.force.then_some(cfn::DeletionMode::ForceDeleteStack);
+        let request = request.set_retain_resources(retain).set_deletion_mode(mode);
         request.send().await.map(drop).map_err(|error| sort("cloudformation:DeleteStack", &error))
     }
 

@@ -10,10 +10,11 @@ use slipway_domain::deployment::DeploymentId;
 use slipway_domain::names::ProjectId;
 use slipway_domain::protocol::{
     Admitted, Ask, AuditPage, AuditRequest, DeployRequest, EnvironmentsPage, EnvironmentsRequest, HistoryPage,
-    HistoryRequest, KeepRequest, KeptUntil, MAX_REQUEST_BYTES, On, Question, ReaderRequest, RepairRequest, Request,
-    RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, WhyRequest,
+    HistoryRequest, KeepRequest, KeptUntil, MAX_REQUEST_BYTES, On, PlanRequest, Question, ReaderRequest, RepairRequest,
+    Request, RollbackRequest, Status, StatusRequest, TeardownRequest, UnlockRequest, Unlocked, WhyRequest,
 };
 use slipway_domain::registry::Why;
+use slipway_domain::teardown::Plan;
 
 use crate::aws::remote;
 use crate::error::CliError;
@@ -52,6 +53,11 @@ impl Api {
     /// Asks to tear down.
     pub(crate) async fn teardown(&self, request: TeardownRequest) -> Result<Admitted, CliError> {
         self.ask_patiently(Ask::Teardown(request)).await
+    }
+
+    /// Asks what a teardown would do.
+    pub(crate) async fn plan_teardown(&self, request: PlanRequest) -> Result<Plan, CliError> {
+        self.ask_patiently(Ask::PlanTeardown(request)).await
     }
 
     /// Asks to launch again what was live before.

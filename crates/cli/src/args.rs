@@ -57,7 +57,13 @@ samconfig.toml: parameter_overrides, tags and capabilities of [<config env>.depl
 environment variables win over it.")]
     Deploy(Deploy),
     /// Delete an environment with its stack
-    #[command(after_help = "Example:\n  slipway teardown --stage dev --environment review/feature-x")]
+    #[command(after_help = "\
+Empties the stack's buckets, deletes the stack, and says what is left, with the command that removes it. It needs no checkout and no
+files: docs/ENVIRONMENTS.md.
+
+Examples:
+  slipway teardown --stage dev --environment review/feature-x
+  slipway teardown --stage dev --environment review/feature-x --dry-run    # changes nothing, and waits for nobody")]
     Teardown(Teardown),
     /// Make live again what was live before, through the same review
     #[command(after_help = "\
@@ -301,6 +307,12 @@ pub(crate) struct Teardown {
     pub(crate) at: Where,
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// Show every resource and what would become of it, and change nothing
+    #[arg(long, conflicts_with_all = ["purge_logs", "no_follow"])]
+    pub(crate) dry_run: bool,
+    /// Delete the log groups of the stack's functions, too
+    #[arg(long)]
+    pub(crate) purge_logs: bool,
     /// The job's name: the same job of the same pipeline joins its own teardown (CI_JOB_NAME, default: manual)
     #[arg(long, value_name = "NAME")]
     pub(crate) job: Option<String>,

@@ -9,7 +9,7 @@ use slipway_domain::approval::Verdict;
 use slipway_domain::deployment::{Action, Back};
 use slipway_domain::protocol::{
     Admitted, DeployRequest, DeploymentStatus, HistoryPage, HistoryRequest, Keep, KeepRequest, MAX_HISTORY, On,
-    RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
+    PlanRequest, RepairRequest, RollbackRequest, Status, TeardownRequest, UnlockRequest,
 };
 use slipway_domain::release::may_be_given;
 
@@ -32,12 +32,13 @@ use crate::registry;
 use crate::repair;
 use crate::report::{Ended, Report, print_outputs};
 use crate::settings::{self, Env, Reader, Secret, Stop, TokenSource};
+use crate::teardown;
 
 /// Runs a command. Gives its exit code.
 pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
     match command {
         Command::Deploy(flags) => deploy(flags, env, console, again).await,
-        Command::Teardown(flags) => teardown(flags, env, console, again).await,
+        Command::Teardown(flags) => tear_down(flags, env, console, again).await,
         Command::Rollback(flags) => rollback(flags, env, console, again).await,
         Command::Repair(flags) => go_on_with_rollback(flags, env, console, again).await,
         Command::Unlock(flags) => unlock(flags, env, console).await,
@@ -328,10 +329,17 @@ fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), C
     std::fs::write(path, dotenv.text).map_err(|error| CliError::local(format!("writing {}", path.display()), error))
 }
 
-async fn teardown(flags: &Teardown, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
+async fn tear_down(flags: &Teardown, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
     let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
+    if flags.dry_run {
+        let plan = session.api.plan_teardown(PlanRequest { on: session.on.clone() }).await?;
+        teardown::plan(&plan).iter().for_each(|line| console.line(line));
+        console.document(&plan);
+        return Ok(0);
+    }
     let job = settings::job(flags.job.as_ref(), env);
-    let admitted = session.api.teardown(TeardownRequest { on: session.on.clone(), job: job.clone() }).await?;
+    let request = TeardownRequest { on: session.on.clone(), job: job.clone(), purge_logs: flags.purge_logs };
+    let admitted = session.api.teardown(request).await?;
     let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {

@@ -366,6 +366,7 @@ mod tests {
             outcome: None,
             stack_status: None,
             found: None,
+            leftovers: Default::default(),
             events,
             review: Some(Review::new(vec![change, nested], None)),
             approval_url: link.map(str::to_owned),

@@ -22,6 +22,7 @@ mod samconfig;
 mod settings;
 mod sweep;
 mod table;
+mod teardown;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;

@@ -9,10 +9,12 @@ use slipway_domain::ErrorName;
 use slipway_domain::deployment::{Action, Ending, Outcome};
 use slipway_domain::protocol::{On, Status};
 use slipway_domain::repair::Found;
+use slipway_domain::teardown::Leftovers;
 
 use crate::console::Console;
 use crate::error::{CliError, exit_code_of};
 use crate::execution::Execution;
+use crate::teardown;
 
 /// What to do after a repair, and after one that went on without something.
 const AFTER_REPAIR: &str = "Deploy again: what is live is what was live before.";
@@ -69,6 +71,8 @@ pub(crate) struct Report {
     pub(crate) stack_status: Option<String>,
     /// What a repair found.
     pub(crate) found: Option<Found>,
+    /// What a teardown left behind.
+    pub(crate) leftovers: Option<Leftovers>,
     /// The release that is live.
     pub(crate) release: Option<String>,
     /// The commit that is live.
@@ -127,6 +131,7 @@ impl Report {
             dns_label: None,
             stack_status: None,
             found: None,
+            leftovers: None,
             release: None,
             commit: None,
             url: None,
@@ -152,6 +157,7 @@ impl Report {
             report.account = Some(deployment.account.clone());
             report.stack_status.clone_from(&deployment.stack_status);
             report.found.clone_from(&deployment.found);
+            report.leftovers = (result == Ended::TornDown).then(|| deployment.leftovers.clone());
             report.approval_url.clone_from(&deployment.approval_url);
             report.approval_until = deployment.approval_until;
         }
@@ -258,6 +264,7 @@ impl Report {
             }
         }
         print_outputs(console, &self.outputs);
+        self.leftovers.iter().flat_map(teardown::leftovers).for_each(|line| console.line(&line));
         if let Some(next) = self.what_to_do {
             console.line(&format!("What to do: {next}"));
         }
@@ -370,6 +377,7 @@ mod tests {
                 outcome: None,
                 stack_status: found.stack_status.clone(),
                 found: Some(found),
+                leftovers: Default::default(),
                 events: vec![],
                 review: None,
                 approval_url: None,

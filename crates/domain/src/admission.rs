@@ -7,13 +7,14 @@ use crate::approval::MAX_REASON_CHARS;
 use crate::claims::JobClaims;
 use crate::deployment::{Action, Back, DeploymentId, Ending, Launch, Outcome, Requester, execution_name};
 use crate::expiry::{Keeping, MAX_PIN, Pin};
-use crate::names::{Digest, EnvironmentKey};
+use crate::names::{Digest, EnvironmentKey, StageName};
 use crate::protocol::{
     DeployRequest, Keep, KeepRequest, MAX_JOB_BYTES, MAX_VALUES_BYTES, On, RepairRequest, RollbackRequest,
     TeardownRequest, UnlockRequest,
 };
 use crate::repair::Asked;
 use crate::stages::{Refusal, Stages, StagesError};
+use crate::teardown::TeardownPolicy;
 
 /// How long an admission may be used to start an execution.
 pub const ADMISSION: SignedDuration = SignedDuration::from_hours(2);
@@ -35,6 +36,9 @@ pub struct Admission {
     /// What a repair may do; nothing in anything else.
     #[serde(default)]
     pub repair: Option<Asked>,
+    /// Whether a teardown may also delete the log groups of the stack's functions.
+    #[serde(default)]
+    pub purge_logs: bool,
     /// By whom; nobody when `sweep` asked.
     pub requester: Option<Requester>,
     /// The job's name: it tells two jobs of one pipeline apart. Not a verified claim, and no right hangs on it.
@@ -155,6 +159,7 @@ fn admission(
         environment,
         launch,
         repair: None,
+        purge_logs: false,
         requester: Some(requester(claims)),
         job: job.to_owned(),
         back: None,
@@ -283,7 +288,23 @@ pub fn teardown(
         return Err(Refusal::Protected(name.clone()).into());
     }
     named(&request.job)?;
-    Ok(admission(claims, Action::Teardown, key(&request.on, claims), None, &request.job, now))
+    let admission = admission(claims, Action::Teardown, key(&request.on, claims), None, &request.job, now);
+    Ok(Admission { purge_logs: request.purge_logs, ..admission })
+}
+
+/// Decides whether the job behind `claims` may see what a teardown of an environment in the stage `name` would do: whoever may deploy there
+/// may, also where the teardown itself would be refused. Whether the stage is protected, and how its environments are torn down.
+///
+/// # Errors
+/// [`AdmissionError`], which names the claim, its value and the rule.
+pub fn plan_teardown(
+    name: &StageName,
+    claims: &JobClaims,
+    stages: &Stages,
+) -> Result<(bool, TeardownPolicy), AdmissionError> {
+    let stage = stages.get(name)?;
+    stage.allows(name, claims)?;
+    Ok((stage.protected, stage.teardown.clone().unwrap_or_default()))
 }
 
 /// Decides whether the job behind `claims` may repair the environment's stack: whoever may deploy there may, and nobody has to
@@ -319,6 +340,7 @@ impl Admission {
             environment: environment.clone(),
             launch: None,
             repair: None,
+            purge_logs: false,
             requester: None,
             job,
             back: None,
@@ -385,7 +407,7 @@ fn may_be_repeated(ending: Ending) -> bool {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
-    use crate::names::{ApplicationName, EnvironmentName, StageName};
+    use crate::names::{ApplicationName, EnvironmentName};
     use crate::stages::tests::{THREE, claims};
     use crate::stages::{Capability, Span};
 
@@ -484,7 +506,12 @@ mod tests {
     fn a_protected_stage_admits_no_teardown() {
         let stages = Stages::parse(THREE).unwrap();
         let ask = |stage| {
-            teardown(&TeardownRequest { on: on(stage), job: "stop".into() }, &claims(), &stages, Timestamp::UNIX_EPOCH)
+            teardown(
+                &TeardownRequest { on: on(stage), job: "stop".into(), purge_logs: false },
+                &claims(),
+                &stages,
+                Timestamp::UNIX_EPOCH,
+            )
         };
         assert!(ask("dev").is_ok());
         assert!(matches!(ask("prod"), Err(AdmissionError::Refused(Refusal::Protected(_)))));

@@ -13,6 +13,7 @@ use crate::lease::Holder;
 use crate::names::{AccountId, Digest, EnvironmentKey, ParameterName, Region, StackName};
 use crate::repair::{Asked, Found};
 use crate::stages::{ApprovalPolicy, Capability, Span, StackRules};
+use crate::teardown::{Progress, TeardownPolicy};
 
 /// A deployment's id: a UUID of version 7, so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -239,6 +240,12 @@ pub struct Deployment {
     /// What CloudFormation is told about the stack, as the stage said when the deployment began.
     #[serde(default)]
     pub stack_rules: StackRules,
+    /// How it is torn down, as the stage said when the deployment began.
+    #[serde(default)]
+    pub teardown: TeardownPolicy,
+    /// Whether a teardown also deletes the log groups of the stack's functions.
+    #[serde(default)]
+    pub purge_logs: bool,
     /// Who asked for it.
     pub requester: Option<Requester>,
     /// The execution.
@@ -355,6 +362,9 @@ pub struct DeploymentRecord {
     /// What a repair found.
     #[serde(default)]
     pub found: Option<Found>,
+    /// How far a teardown is.
+    #[serde(default)]
+    pub teardown: Progress,
     /// What it did that nobody asked for, one sentence each.
     #[serde(default)]
     pub said: Vec<String>,
@@ -385,6 +395,7 @@ impl DeploymentRecord {
             events: 0,
             stack_status: None,
             found: None,
+            teardown: Progress::default(),
             said: Vec::new(),
             outcome: None,
             cleaned_up: false,
@@ -397,6 +408,16 @@ impl DeploymentRecord {
     #[must_use]
     pub fn may_leave_change_set(&self) -> bool {
         self.change_set_asked && self.events == 0
+    }
+
+    /// The `ClientRequestToken` of what `mark` says. A deletion that is asked for once more is another request.
+    #[must_use]
+    pub fn request_token(&self, mark: &OperationMark) -> String {
+        let token = self.deployment.id.request_token(mark.what);
+        match (mark.what, self.teardown.attempt) {
+            (Operation::Execute | Operation::Repair, _) | (Operation::Delete, 0 | 1) => token,
+            (Operation::Delete, attempt) => format!("{token}-{attempt}"),
+        }
     }
 
     /// Says `sentence`, once.
@@ -415,6 +436,7 @@ impl DeploymentRecord {
             Some(OperationMark { what: Operation::Execute, .. }) => format!("executing its change set{stack}"),
             Some(OperationMark { what: Operation::Delete, .. }) => format!("deleting the stack{stack}"),
             Some(OperationMark { what: Operation::Repair, .. }) => format!("going on with the stack's rollback{stack}"),
+            None if self.teardown.emptying_since.is_some() => "emptying what the stack holds".to_owned(),
             None if self.approval.is_some() => "awaiting or applying a decision".to_owned(),
             None if self.change_set.is_some() => "making its change set".to_owned(),
             None if self.release.is_some() => format!("preparing its change set{stack}"),

@@ -546,6 +546,8 @@ pub(crate) mod tests {
             approval: None,
             timeout: Span::days(1),
             stack_rules: crate::stages::StackRules::default(),
+            teardown: Default::default(),
+            purge_logs: false,
             back: None,
             requester: Some(Requester {
                 user_id: 7,

@@ -29,6 +29,7 @@ pub mod stack_change;
 pub mod stack_status;
 pub mod stages;
 pub mod sweep;
+pub mod teardown;
 pub mod waiting;
 
 pub use error_name::ErrorName;

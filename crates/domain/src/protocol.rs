@@ -20,6 +20,7 @@ use crate::registry::{Listed, PageToken, Past};
 use crate::repair::{Asked, Found};
 use crate::review::Review;
 use crate::stages::Span;
+use crate::teardown::Leftovers;
 
 /// The most bytes that a request may have.
 pub const MAX_REQUEST_BYTES: usize = 128 * 1024;
@@ -51,6 +52,8 @@ pub enum Ask {
     Deploy(DeployRequest),
     /// To tear down: answered by [`Admitted`].
     Teardown(TeardownRequest),
+    /// What a teardown would do: answered by [`crate::teardown::Plan`].
+    PlanTeardown(PlanRequest),
     /// To launch again what was live before: answered by [`Admitted`].
     Rollback(RollbackRequest),
     /// To look at a stack whose update could not be rolled back, or to go on with that: answered by [`Admitted`].
@@ -124,6 +127,17 @@ pub struct TeardownRequest {
     pub on: On,
     /// The job's name.
     pub job: String,
+    /// Whether to delete the log groups of the stack's functions, too.
+    #[serde(default)]
+    pub purge_logs: bool,
+}
+
+/// Asks what a teardown would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Which environment's.
+    pub on: On,
 }
 
 /// Asks to launch again what was live before the last deployment that changed something.
@@ -425,6 +439,9 @@ pub struct DeploymentStatus {
     /// What a repair found.
     #[serde(default)]
     pub found: Option<Found>,
+    /// What a teardown left behind, as far as it is known.
+    #[serde(default)]
+    pub leftovers: Leftovers,
     /// Stack events of this deployment, oldest first.
     pub events: Vec<StackEvent>,
     /// What its change set would do.

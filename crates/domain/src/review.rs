@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use risk::Risk;
+pub(crate) use risk::holds_data;
 
 /// The most bytes of a review as JSON. Its page, with all its markup, fits into the 6 MB of a Lambda answer.
 pub const MAX_REVIEW_BYTES: usize = 512 * 1024;

@@ -16,6 +16,10 @@ pub const MAX_SESSION_POLICY_CHARS: usize = 2048;
 pub const SERVICE_ROLE: &str = "SharedServiceRole";
 /// The role that CloudFormation assumes there to create the application's resources.
 pub const DEPLOYMENT_ROLE: &str = "SharedDeploymentRole";
+/// The role that empties what a stack holds before it is deleted; in ephemeral accounts only.
+pub const CLEANUP_ROLE: &str = "SharedCleanupRole";
+/// How many log groups one session may be about: their names are long.
+pub const LOG_GROUPS_AT_ONCE: usize = 6;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,9 @@ pub enum Purpose<'a> {
     Protect,
     /// Delete a change set that nobody will use and, in an ephemeral stage, the empty stack that it made.
     Discard,
-    /// Delete the stack.
+    /// See what a teardown would do: look, read the templates, and who imports what.
+    Plan,
+    /// The same, and delete the stack.
     Delete,
     /// Look why an update could not be rolled back, and go on with that.
     Repair,
@@ -102,7 +108,13 @@ pub fn session_policy(purpose: Purpose<'_>, target: &Target, stack: &StackName) 
                 statements.push(pass);
             }
         }
+        Purpose::Plan => {
+            actions.extend(READ_STACK);
+            statements.push(imports());
+        }
         Purpose::Delete => {
+            actions.extend(READ_STACK);
+            statements.push(imports());
             if !target.protected {
                 actions.push("cloudformation:DeleteStack");
                 statements.push(pass);
@@ -115,6 +127,76 @@ pub fn session_policy(purpose: Purpose<'_>, target: &Target, stack: &StackName) 
     }
     statements.insert(0, json!({"Effect": "Allow", "Action": actions, "Resource": stacks}));
     json!({"Version": "2012-10-17", "Statement": statements}).to_string()
+}
+
+/// What tells what is in a stack, and what becomes of it.
+const READ_STACK: [&str; 2] = ["cloudformation:GetTemplate", "cloudformation:ListStackResources"];
+
+/// Who imports an export is no right on a stack
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html>).
+fn imports() -> serde_json::Value {
+    json!({"Effect": "Allow", "Action": "cloudformation:ListImports", "Resource": "*"})
+}
+
+/// What is taken out of the way of, or after, a stack's deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup<'a> {
+    /// Everything in this bucket.
+    Bucket(&'a str),
+    /// Every image of this repository.
+    Repository(&'a str),
+    /// These log groups, at most [`LOG_GROUPS_AT_ONCE`].
+    LogGroups {
+        /// Their names.
+        names: &'a [String],
+        /// Whether they are deleted; else it is only seen which there are.
+        delete: bool,
+    },
+}
+
+/// The session policy of SharedCleanupRole for `cleanup` in `target`: it names exactly what is cleaned up. Nothing in a protected target,
+/// nor for a name that could mean more than itself.
+#[must_use]
+pub fn cleanup_policy(cleanup: Cleanup<'_>, target: &Target) -> Option<String> {
+    let (region, account) = (&target.region, &target.account);
+    let arn = |rest: String| format!("arn:{}:{rest}", partition(region));
+    let exact = |name: &str| {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        !name.is_empty() && name.chars().all(legal)
+    };
+    let statements = match cleanup {
+        _ if target.protected => return None,
+        Cleanup::Bucket(name) if exact(name) && !name.contains('/') => json!([
+            {
+                "Effect": "Allow",
+                "Action": ["s3:ListBucketVersions", "s3:ListBucketMultipartUploads"],
+                "Resource": arn(format!("s3:::{name}")),
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"],
+                "Resource": arn(format!("s3:::{name}/*")),
+            },
+        ]),
+        Cleanup::Repository(name) if exact(name) => json!([{
+            "Effect": "Allow",
+            "Action": ["ecr:ListImages", "ecr:BatchDeleteImage"],
+            "Resource": arn(format!("ecr:{region}:{account}:repository/{name}")),
+        }]),
+        Cleanup::LogGroups { names, delete } if names.iter().all(|name| exact(name)) => {
+            // CloudWatch Logs names a group to IAM with and without what stands for its streams, by the call.
+            let arns =
+                |name: &String| ["", ":*"].map(|end| arn(format!("logs:{region}:{account}:log-group:{name}{end}")));
+            let groups: Vec<_> = names.iter().flat_map(arns).collect();
+            let mut actions = vec!["logs:DescribeLogStreams"];
+            if delete {
+                actions.push("logs:DeleteLogGroup");
+            }
+            json!([{"Effect": "Allow", "Action": actions, "Resource": groups}])
+        }
+        Cleanup::Bucket(_) | Cleanup::Repository(_) | Cleanup::LogGroups { .. } => return None,
+    };
+    Some(json!({"Version": "2012-10-17", "Statement": statements}).to_string())
 }
 
 #[cfg(test)]
@@ -147,6 +229,7 @@ mod tests {
             Purpose::Execute { bucket: &bucket },
             Purpose::Protect,
             Purpose::Discard,
+            Purpose::Plan,
             Purpose::Delete,
             Purpose::Repair,
         ] {
@@ -185,11 +268,35 @@ mod tests {
             Purpose::Execute { bucket: "b" },
             Purpose::Protect,
             Purpose::Discard,
+            Purpose::Plan,
             Purpose::Delete,
             Purpose::Repair,
         ] {
             assert!(!session_policy(purpose, &target(true), &stack).contains("DeleteStack"), "{purpose:?}");
         }
         assert!(session_policy(Purpose::Delete, &target(false), &stack).contains("DeleteStack"));
+    }
+
+    #[test]
+    fn a_cleanup_is_about_exactly_what_it_names() {
+        let bucket = "b".repeat(63);
+        let repository = format!("slipway-{}", "r".repeat(248));
+        let groups: Vec<String> =
+            (0..LOG_GROUPS_AT_ONCE).map(|n| format!("/aws/lambda/{n}{}", "f".repeat(63))).collect();
+        let logs = Cleanup::LogGroups { names: &groups, delete: true };
+        for cleanup in [Cleanup::Bucket(&bucket), Cleanup::Repository(&repository), logs] {
+            let policy = cleanup_policy(cleanup, &target(false)).unwrap();
+            assert!(policy.len() <= MAX_SESSION_POLICY_CHARS, "{} characters", policy.len());
+            assert_eq!(cleanup_policy(cleanup, &target(true)), None, "never in a protected target");
+        }
+        let policy = cleanup_policy(Cleanup::Bucket("slipway-a"), &target(false)).unwrap();
+        let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+        let resources: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|one| &one["Resource"]).collect();
+        assert_eq!(resources, ["arn:aws-us-gov:s3:::slipway-a", "arn:aws-us-gov:s3:::slipway-a/*"]);
+        for wide in ["slipway-*", "", "slipway-a/b", "slipway-?", "${aws:x}"] {
+            assert_eq!(cleanup_policy(Cleanup::Bucket(wide), &target(false)), None, "{wide}");
+        }
+        let wide = ["/aws/lambda/*".to_owned()];
+        assert_eq!(cleanup_policy(Cleanup::LogGroups { names: &wide, delete: false }, &target(false)), None);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::approver::{Approver, Principal};
 use crate::claims::{JobClaims, RefType};
 use crate::names::{AccountId, ApplicationName, ProjectId, StageName};
+use crate::teardown::TeardownPolicy;
 
 /// The most bytes that the stages may have: an SSM parameter of the standard tier holds 4 KB, of the advanced tier 8 KB.
 pub const MAX_STAGES_BYTES: usize = 8 * 1024;
@@ -352,6 +353,9 @@ pub struct Stage {
     /// What CloudFormation is told about its stacks.
     #[serde(default)]
     pub stack: StackRules,
+    /// How its environments are torn down; only in an ephemeral stage.
+    #[serde(default)]
+    pub teardown: Option<TeardownPolicy>,
 }
 
 fn all_capabilities() -> Vec<Capability> {
@@ -408,6 +412,9 @@ pub enum StagesError {
     /// A time limit that an execution cannot keep.
     #[error("stage {0}'s timeout is at most {MAX_TIMEOUT_HOURS}h")]
     Timeout(StageName),
+    /// Rules for what is never done.
+    #[error("stage {0} has \"teardown\", which is for ephemeral stages: a protected one's stacks are never deleted")]
+    Teardown(StageName),
     /// Stack rules that cannot hold.
     #[error("stage {0}'s stack: {1}")]
     Stack(StageName, &'static str),
@@ -445,6 +452,9 @@ impl Stages {
             }
             if stage.timeout > (Span { minutes: MAX_TIMEOUT_HOURS * 60 }) {
                 return Err(StagesError::Timeout(name.clone()));
+            }
+            if stage.protected && stage.teardown.is_some() {
+                return Err(StagesError::Teardown(name.clone()));
             }
             if let Some(fault) = stage.stack.fault(stage.protected) {
                 return Err(StagesError::Stack(name.clone(), fault));
@@ -666,6 +676,8 @@ pub(crate) mod tests {
             (r#""ephemeral":true,"stack":{"rollback_alarms":["high-errors"]}"#, "five ARNs"),
             (r#""ephemeral":true,"stack":{"monitor_minutes":5}"#, "needs \"rollback_alarms\""),
             (r#""ephemeral":true,"stack":{"policy":{}}"#, "for protected stages"),
+            (r#""protected":true,"teardown":{}"#, "stage dev has \"teardown\", which is for ephemeral stages"),
+            (r#""ephemeral":true,"teardown":{"blocked":"ignore"}"#, "unknown variant `ignore`"),
         ] {
             let error = Stages::parse(&format!(r#"{{"dev":{{"account":"111111111111",{field}}}}}"#)).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");

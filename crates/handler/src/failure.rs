@@ -21,6 +21,17 @@ use slipway_domain::sweep::ConfirmError;
 use slipway_identity::IdentityError;
 use slipway_packaging::PackagingError;
 
+/// What the calls begin with that are made in target accounts only.
+const IN_TARGETS: [&str; 8] = [
+    "cloudformation:",
+    "sts:AssumeRole",
+    "ecr:",
+    "logs:",
+    "s3:ListObjectVersions",
+    "s3:ListMultipartUploads",
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObjects",
+];
 /// How much of a long message is kept at its beginning, in characters.
 const HEAD_CHARS: usize = 3000;
 /// How much at its end, where it says what to do.
@@ -60,7 +71,7 @@ impl From<Failure> for Diagnostic {
 
 impl From<AwsError> for Failure {
     fn from(error: AwsError) -> Self {
-        let in_target = error.call.starts_with("cloudformation:") || error.call == "sts:AssumeRole";
+        let in_target = IN_TARGETS.iter().any(|call| error.call.starts_with(call));
         let name = match error.kind {
             Kind::Throttled => ErrorName::Throttled,
             Kind::Unavailable => ErrorName::Unavailable,
@@ -143,6 +154,7 @@ impl From<StagesError> for Failure {
             | StagesError::MixedAccount(..)
             | StagesError::Approval(..)
             | StagesError::Timeout(_)
+            | StagesError::Teardown(_)
             | StagesError::Stack(..) => ErrorName::Internal,
         };
         Self::new(name, error.to_string())

@@ -60,6 +60,8 @@ impl Settings {
         deploy_machine = "SLIPWAY_DEPLOY_MACHINE";
         /// The ARN of the state machine that tears down.
         teardown_machine = "SLIPWAY_TEARDOWN_MACHINE";
+        /// The ARN of the function `teardown`.
+        teardown_function = "SLIPWAY_TEARDOWN_FUNCTION";
         /// The name of the function `settle`.
         settle_function = "SLIPWAY_SETTLE_FUNCTION";
         /// The address of the function `web`, with a slash at its end.

@@ -575,6 +575,18 @@ provisioners._RESOURCE_HANDLERS["AWS::IAM::OIDCProvider"] = {
 }
 
 
+def delete_empty_bucket(physical_id, props):
+    """A bucket in which anything is left cannot be deleted, by CloudFormation neither: a version, or a delete marker, is enough."""
+    bucket = s3._buckets.get(physical_id)
+    if bucket is not None and (bucket["objects"] or s3._bucket_has_versions(physical_id)):
+        raise ValueError("The bucket you tried to delete is not empty (Service: S3, Status Code: 409, Request ID: 1)")
+    return delete_bucket(physical_id, props)
+
+
+delete_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["delete"]
+provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["delete"] = delete_empty_bucket
+
+
 # --- events and schedules -----------------------------------------------------------------------------------------
 
 

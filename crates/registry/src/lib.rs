@@ -9,7 +9,7 @@ use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::approval::{Approval, DecisionError, link_id};
 use slipway_domain::cause::StackEvent;
-use slipway_domain::deployment::{DeploymentId, DeploymentRecord};
+use slipway_domain::deployment::{DeploymentId, DeploymentRecord, Ending};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{EnvironmentKey, ProjectId};
@@ -20,6 +20,7 @@ use slipway_domain::protocol::{
 use slipway_domain::registry::{self, Listed, Past, Selection, Waits, Why};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::review::Review;
+use slipway_domain::teardown::Leftovers;
 use slipway_handler::Failure;
 
 /// The most bytes of a review or of events that an answer carries: a Lambda answer holds 6 MB.
@@ -244,6 +245,9 @@ impl Registry {
             Some(id) => self.store.approval(&id).await?,
         };
         let answer = asked.as_ref().and_then(|asked| asked.is_open(now).err());
+        // What would have been left is nothing that anybody should remove while the stack is there.
+        let is_gone = record.outcome.as_ref().is_some_and(|outcome| outcome.ending == Ending::TornDown);
+        let leftovers = if is_gone { record.teardown.leftovers } else { Leftovers::default() };
         let question = asked.filter(|_| answer.is_none() && record.outcome.is_none());
         let approval_url = match (&question, &self.links) {
             (Some(_), Some(links)) => Some(links.link(&deployment.id).await?),
@@ -259,6 +263,7 @@ impl Registry {
             outcome: record.outcome,
             stack_status: record.stack_status,
             found: record.found,
+            leftovers,
             events: events.unwrap_or_default(),
             review,
             approval_url,

@@ -43,6 +43,17 @@ pub struct Template {
     place: Option<Place>,
 }
 
+/// A resource's `DeletionPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// It has none.
+    Absent,
+    /// This one.
+    Text(String),
+    /// An intrinsic function, or something else that is no text.
+    Computed,
+}
+
 /// One entry of a template's `Parameters`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
@@ -147,6 +158,20 @@ impl Template {
         let keys = resources.node.mapping()?.entries.iter().map(|(key, _)| key);
         let made_of = keys.filter(|key| logical_id.starts_with(node::key_text(key)));
         made_of.max_by_key(|key| node::key_text(key).len()).map(|key| key.line)
+    }
+
+    /// What the resource called `logical_id` says of its deletion; nothing when the template has no such resource, or makes it in a loop.
+    #[must_use]
+    pub fn deletion_policy(&self, logical_id: &str) -> Option<DeletionPolicy> {
+        let anchors = self.anchors();
+        let resource = At::new(&self.root, &anchors).child("Resources")?.child(logical_id)?;
+        resource.node.mapping()?;
+        Some(match resource.child("DeletionPolicy") {
+            None => DeletionPolicy::Absent,
+            Some(policy) => {
+                policy.text().map_or(DeletionPolicy::Computed, |text| DeletionPolicy::Text(text.to_owned()))
+            }
+        })
     }
 
     /// Every local path that the template references, in document order: in resources, also those of `Fn::ForEach`, in

@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use slipway_template::{
-    Becomes, LocationStyle, MAX_TEMPLATE_BYTES, PackageForm, Reference, S3Object, Template, TemplateError,
+    Becomes, DeletionPolicy, LocationStyle, MAX_TEMPLATE_BYTES, PackageForm, Reference, S3Object, Template,
+    TemplateError,
 };
 
 /// One object for each reference: `artifacts/k0`, `artifacts/k1`, …
@@ -600,6 +601,25 @@ fn chunk() -> impl Strategy<Value = Chunk> {
         comment,
         text,
     })
+}
+
+#[test]
+fn what_becomes_of_a_resource_is_read_as_it_is_written() {
+    let yaml = "Defaults: &d {DeletionPolicy: Retain}\nResources:\n  A: {Type: T}\n  B: {Type: T, DeletionPolicy: Delete}\n  \
+                C: {<<: *d, Type: T}\n  D: {Type: T, DeletionPolicy: !Ref Policy}\n  E: {Type: T, DeletionPolicy: 'Retain'}\n  \
+                Fn::ForEach::Loop: [N, [x], {F: {Type: T}}]\n";
+    let json = Template::parse(yaml.as_bytes()).unwrap().to_json().unwrap();
+    for template in [yaml.to_owned(), json] {
+        let template = Template::parse(template.as_bytes()).unwrap();
+        let retain = || Some(DeletionPolicy::Text("Retain".into()));
+        assert_eq!(template.deletion_policy("A"), Some(DeletionPolicy::Absent));
+        assert_eq!(template.deletion_policy("B"), Some(DeletionPolicy::Text("Delete".into())));
+        assert_eq!(template.deletion_policy("C"), retain(), "through a merge");
+        assert_eq!(template.deletion_policy("D"), Some(DeletionPolicy::Computed));
+        assert_eq!(template.deletion_policy("E"), retain());
+        assert_eq!(template.deletion_policy("F"), None, "what a loop makes is not known by name");
+        assert_eq!(template.deletion_policy("G"), None);
+    }
 }
 
 proptest! {

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use slipway_aws::announcements::Bus;
 use slipway_aws::bucket::Bucket;
+use slipway_aws::functions::Function;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
@@ -16,12 +18,13 @@ use slipway_domain::expiry::KeepError;
 use slipway_domain::lease::Holder;
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::{
-    Admitted, Ask, DeployRequest, KeepRequest, KeptUntil, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, RepairRequest,
-    Request, RollbackRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
+    Admitted, Ask, DeployRequest, KeepRequest, KeptUntil, MAX_BUNDLE_BYTES, MAX_REQUEST_BYTES, On, PlanRequest,
+    RepairRequest, Request, RollbackRequest, TeardownRequest, UnlockRequest, Unlocked, Upload,
 };
 use slipway_domain::registry::{self, Selection};
 use slipway_domain::release::{bundle_key, possession_key};
 use slipway_domain::stages::{Refusal, Stages};
+use slipway_domain::teardown::Plan;
 use slipway_handler::Failure;
 use slipway_identity::Verifier;
 use slipway_registry::Registry;
@@ -41,6 +44,7 @@ pub(crate) struct Api {
     pub(crate) stages_parameter: String,
     pub(crate) deploy_machine: String,
     pub(crate) teardown_machine: String,
+    pub(crate) teardown_function: Function,
     /// Answers the questions that change nothing.
     pub(crate) registry: Registry,
 }
@@ -53,6 +57,7 @@ pub(crate) enum Answer {
     Unlocked(Box<Unlocked>),
     Kept(Box<KeptUntil>),
     Seen(slipway_registry::Answer),
+    Plan(Box<Plan>),
 }
 
 /// Reads a request.
@@ -72,6 +77,9 @@ impl Api {
         match request.ask {
             Ask::Deploy(deploy) => self.deploy(&deploy, &claims, now).await.map(admit),
             Ask::Teardown(teardown) => self.teardown(&teardown, &claims, now).await.map(admit),
+            Ask::PlanTeardown(plan) => {
+                self.plan_teardown(&plan, &claims).await.map(|plan| Answer::Plan(Box::new(plan)))
+            }
             Ask::Rollback(rollback) => self.rollback(&rollback, &claims, now).await.map(admit),
             Ask::Repair(repair) => self.repair(&repair, &claims, now).await.map(admit),
             Ask::Unlock(unlock) => {
@@ -169,6 +177,22 @@ impl Api {
         let admission = self.on_record("teardown", &request.on, claims, now, admission).await?;
         let admission = self.store.admit(&admission).await?;
         Ok(admitted(admission, claims, &self.teardown_machine))
+    }
+
+    /// What a teardown would do: asked of the function that would, which may see the stack.
+    async fn plan_teardown(&self, request: &PlanRequest, claims: &JobClaims) -> Result<Plan, Failure> {
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let (protected, policy) = admission::plan_teardown(&request.on.stage, claims, &stages)?;
+        let environment = key(&request.on, claims);
+        let requester = admission::requester(claims);
+        let plan = json!({
+            "environment": environment, "protected": protected, "policy": policy, "requester": requester,
+        });
+        let answer = self.teardown_function.ask(&json!({"plan": plan})).await?;
+        answer.map_err(|error| match ErrorName::parse(&error.name) {
+            Some(name) => Failure::new(name, error.message),
+            None => Failure::new(ErrorName::Unavailable, format!("the function teardown failed: {error}")),
+        })
     }
 
     async fn rollback(

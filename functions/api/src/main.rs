@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use slipway_aws::announcements::Bus;
 use slipway_aws::bucket::Bucket;
+use slipway_aws::functions::Function;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_handler::Settings;
@@ -34,6 +35,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         stages_parameter: Settings.stages_parameter()?,
         deploy_machine: Settings.deploy_machine()?,
         teardown_machine: Settings.teardown_machine()?,
+        teardown_function: Function::new(&aws, Settings.teardown_function()?),
     };
     let api = &api;
     slipway_handler::serve(|payload, now| async move { api.handle(api::read(payload)?, now).await }).await

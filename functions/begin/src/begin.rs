@@ -110,7 +110,7 @@ impl Begin {
         })?;
         admission.admits(execution.action, &execution.name, input.attempt, execution.started_at)?;
         let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
-        let Admission { id: admission, action, environment, launch, repair, requester, back, .. } =
+        let Admission { id: admission, action, environment, launch, repair, purge_logs, requester, back, .. } =
             self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
         let stage = stages.get(&environment.stage)?;
@@ -142,6 +142,8 @@ impl Begin {
             approval: stage.approval.clone().filter(|_| action != Action::Repair),
             timeout: stage.timeout,
             stack_rules: stage.stack.clone(),
+            teardown: stage.teardown.clone().unwrap_or_default(),
+            purge_logs,
             requester,
             execution_arn: execution.arn,
             admission,

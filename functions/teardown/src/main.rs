@@ -1,5 +1,6 @@
-//! `teardown`: begins to delete an environment's stack.
+//! `teardown`: empties and deletes an environment's stack, and says what is left of it.
 
+mod survey;
 mod teardown;
 
 use slipway_aws::store::Store;

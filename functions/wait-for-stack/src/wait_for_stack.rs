@@ -11,10 +11,12 @@ use slipway_domain::ErrorName;
 use slipway_domain::audit::Entry;
 use slipway_domain::cause::{Cause, FailedChild, StackEvents, of_operation, root_cause};
 use slipway_domain::change_set::{self, Making, MakingError};
-use slipway_domain::deployment::{Deployment, DeploymentRecord, DeploymentRef, Operation};
+use slipway_domain::deployment::{Action, Deployment, DeploymentRecord, DeploymentRef, Operation};
 use slipway_domain::release::{events_key, review_key};
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::{self, SKEW, Seen, Standing};
+use slipway_domain::stack_status::StackStatus;
+use slipway_domain::teardown::{self, Failed};
 use slipway_handler::{Failure, Polled};
 
 use crate::place;
@@ -60,6 +62,8 @@ pub(crate) enum State {
     NoChanges,
     /// The stack is as asked.
     Done,
+    /// The stack of a teardown could not be deleted; what is done about it is another step's to say.
+    Failed,
 }
 
 impl WaitForStack {
@@ -112,7 +116,7 @@ impl WaitForStack {
         let Deployment { environment, id, .. } = deployment;
         let described = stack.describe(Some(&mark.stack_id)).await?;
         let status = described.as_ref().map(|described| described.status.as_str());
-        let token = id.request_token(mark.what);
+        let token = record.request_token(mark);
         let all = match status {
             Some(_) => stack.events(&mark.stack_id, mark.began_at - SKEW).await?,
             None => Vec::new(),
@@ -145,7 +149,19 @@ impl WaitForStack {
                     Some(cause) => Some(self.placed(deployment, cause).await),
                     None => None,
                 };
-                Err(stack_change::failed(deployment, status, cause).into())
+                let blockers = teardown::blockers(&mark.stack_id, &stacks);
+                let error = stack_change::failed(deployment, status, cause);
+                if deployment.action != Action::Teardown || status != StackStatus::DeleteFailed {
+                    return Err(error.into());
+                }
+                let message = Failure::from(error).message;
+                slipway_handler::note(&self.store, record, |record| {
+                    let since = record.teardown.failed.as_ref().map_or(now, |failed| failed.since);
+                    let (attempt, blockers, message) = (record.teardown.attempt, blockers.clone(), message.clone());
+                    record.teardown.failed = Some(Failed { attempt, since, blockers, message });
+                })
+                .await?;
+                Ok(Polled { state: State::Failed, wait: 0 })
             }
         }
     }

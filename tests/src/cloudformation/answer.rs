@@ -95,6 +95,16 @@ fn act(stacks: &mut Stacks, call: &Call) -> Answer {
             known(stack, call)?;
             Ok(list("StackResourceSummaries", stack.resources.iter().map(|resource| resource_of(stack, resource))))
         }
+        "GetTemplate" => {
+            known(stack, call)?;
+            if stack.status.as_deref() == Some("REVIEW_IN_PROGRESS") {
+                return Err(invalid("GetTemplate operation cannot be called on REVIEW_IN_PROGRESS stacks."));
+            }
+            let resources =
+                stack.resources.iter().map(|one| format!(r#""{}":{{"Type":"{}"}}"#, one.logical_id, one.kind));
+            let resources = resources.collect::<Vec<_>>().join(",");
+            Ok(tag("TemplateBody", &format!(r#"{{"Resources":{{{resources}}}}}"#)))
+        }
         "GetTemplateSummary" => {
             let parameters = stack.parameters.iter().map(|(name, value)| {
                 tag("ParameterKey", name) + &tag("DefaultValue", value) + &tag("ParameterType", "String")

@@ -122,6 +122,12 @@ const HOLDS_DATA: [&str; 82] = [
     "AWS::Timestream::Table",
 ];
 
+/// Whether the deletion of a resource of this type loses what no template brings back.
+#[must_use]
+pub(crate) fn holds_data(resource_type: &str) -> bool {
+    HOLDS_DATA.contains(&resource_type)
+}
+
 /// Types that are rights. One that ends in `::` stands for the whole service.
 const IS_RIGHTS: [&str; 35] = [
     "AWS::ACMPCA::Permission",
@@ -196,7 +202,7 @@ pub(super) fn of(change: &Change, inside: Option<Risk>) -> Risk {
     };
     let kept = matches!(change.fate, Some(Fate::Kept | Fate::Snapshot));
     let nested = kind == NESTED_STACK;
-    if goes && !kept && (HOLDS_DATA.contains(&kind) || (nested && inside == Some(Risk::DataLoss))) {
+    if goes && !kept && (holds_data(kind) || (nested && inside == Some(Risk::DataLoss))) {
         return Risk::DataLoss;
     }
     // Inside a nested stack that cannot be seen, anything may be deleted; not in one that is only made.

@@ -38,7 +38,16 @@ pub(crate) const DEPLOY: [&str; 13] = [
 /// The one of them that is not played: nothing here asks for a repair.
 pub(crate) const REPAIR: &str = "Repair stack";
 /// Those of `teardown.asl.json`.
-pub(crate) const TEARDOWN: [&str; 5] = ["Begin", "Delete stack", "Look at stack", "Settle failure", "Settle success"];
+pub(crate) const TEARDOWN: [&str; 8] = [
+    "Begin",
+    "Delete stack",
+    "Deletion failed",
+    "Empty stack",
+    "Look at leftovers",
+    "Look at stack",
+    "Settle failure",
+    "Settle success",
+];
 
 /// An execution of a state machine.
 #[derive(Debug, Clone)]
@@ -329,9 +338,17 @@ impl Machine {
 
     async fn teardown(&self) -> Result<(), Failure> {
         let fence = self.begin().await?;
-        if self.until_done("teardown", RETRIES, |step| step.tear_down(fence)).await? == Said::Done {
-            self.looked("look at stack", |step| step.look_at_stack(fence)).await?;
+        if self.until_done("empty", RETRIES, |step| step.empty(fence)).await? == Said::Done
+            && self.until_done("teardown", RETRIES, |step| step.tear_down(fence)).await? == Said::Done
+            && let Err(failed) = self.looked("look at stack", |step| step.look_at_stack(fence)).await
+        {
+            if failed.error == ErrorName::StackFailed.as_str() {
+                self.task("deletion failed", OTHERS, |step| step.holds(fence)).await?;
+            }
+            // What is asked for once more is the same deletion again, which is not played.
+            return Err(failed);
         }
+        self.task("leftovers", OTHERS, |step| step.holds(fence)).await?;
         self.settle(Ok(Ending::TornDown)).await.map(drop)
     }
 

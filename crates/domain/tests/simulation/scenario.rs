@@ -129,6 +129,8 @@ fn asked(stage: &Stage, index: usize, action: Action, pipeline_id: u64, template
         approval: stage.approval.clone(),
         timeout: stage.timeout,
         stack_rules: stage.rules.clone(),
+        teardown: Default::default(),
+        purge_logs: false,
         requester: (pipeline_id > 0).then(|| Requester {
             user_id: 7,
             user_login: "dana".into(),

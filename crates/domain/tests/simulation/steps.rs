@@ -80,6 +80,13 @@ pub(crate) enum Said {
     Absent,
 }
 
+/// How a stack that is to be deleted stands.
+enum Stands {
+    Absent,
+    Busy(Said),
+    There(Box<DeploymentRecord>, String),
+}
+
 macro_rules! named {
     ($($error:ty => |$it:ident| $name:expr;)*) => {
         $(impl From<$error> for Failure {
@@ -709,7 +716,40 @@ impl Step {
         Ok(Said::Again(change_set::wait_for_idle(since, self.now)))
     }
 
+    /// What only looks, and notes what it saw.
+    pub(crate) async fn holds(self, fence: u64) -> Result<Said, Failure> {
+        let record = self.hold(fence).await?;
+        self.session().await?;
+        self.note(&record, |_| {}).await?;
+        Ok(Said::Done)
+    }
+
+    /// The stacks here hold nothing: what is left are the looks before it.
+    pub(crate) async fn empty(self, fence: u64) -> Result<Said, Failure> {
+        Ok(match self.stands(fence).await? {
+            Stands::Absent => Said::Absent,
+            Stands::Busy(said) => said,
+            Stands::There(..) => Said::Done,
+        })
+    }
+
     pub(crate) async fn tear_down(self, fence: u64) -> Result<Said, Failure> {
+        let (record, stack_id) = match self.stands(fence).await? {
+            Stands::Absent => return Ok(Said::Absent),
+            Stands::Busy(said) => return Ok(said),
+            Stands::There(record, stack_id) => (*record, stack_id),
+        };
+        let mark = OperationMark { what: Operation::Delete, stack_id: stack_id.clone(), began_at: self.now };
+        let noted = self.note(&record, |record| {
+            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
+        });
+        self.not_ended(&noted.await?)?;
+        self.hold(fence).await?;
+        self.delete_stack(&stack_id, Some(fence)).await?;
+        Ok(Said::Done)
+    }
+
+    async fn stands(&self, fence: u64) -> Result<Stands, Failure> {
         let record = self.hold(fence).await?;
         let deployment = &record.deployment;
         if (self.rules.is_untouchable)(deployment) {
@@ -724,7 +764,7 @@ impl Step {
         self.session().await?;
         let described = self.describe(None).await?;
         let Some(described) = described.filter(|stack| stack.status != StackStatus::DeleteComplete.as_str()) else {
-            return Ok(Said::Absent);
+            return Ok(Stands::Absent);
         };
         let status = StackStatus::parse(described.status)?;
         if status.entry(false) == Entry::Busy && status != StackStatus::DeleteInProgress {
@@ -732,16 +772,10 @@ impl Step {
             if let Some(error) = change_set::busy_for_too_long(deployment, status, since, self.now) {
                 return Err(error.into());
             }
-            return self.busy(&record).await;
+            return self.busy(&record).await.map(Stands::Busy);
         }
-        let mark = OperationMark { what: Operation::Delete, stack_id: described.id.clone(), began_at: self.now };
-        let noted = self.note(&record, |record| {
-            record.operation = record.operation.clone().or_else(|| Some(mark.clone()));
-        });
-        self.not_ended(&noted.await?)?;
-        self.hold(fence).await?;
-        self.delete_stack(&described.id, Some(fence)).await?;
-        Ok(Said::Done)
+        let stack_id = described.id.clone();
+        Ok(Stands::There(Box::new(record), stack_id))
     }
 
     // ---- settle

@@ -146,6 +146,8 @@ impl Bench<'_> {
             approval: None,
             timeout: Span::days(1),
             stack_rules: Default::default(),
+            teardown: Default::default(),
+            purge_logs: false,
             repair: None,
             back: None,
             requester: None,
