@@ -639,7 +639,7 @@ impl World {
 
     /// Lets the cleanup run once.
     pub async fn sweep(&self) -> Value {
-        self.invoke(self.control_plane.output("SweepFunction"), &json!({})).await.unwrap()
+        self.invoke(self.control_plane.output("SweepFunction"), &json!({"sweep": {}})).await.unwrap()
     }
 
     /// The status of an environment's stack in `account`, if there is one.

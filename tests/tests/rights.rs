@@ -1194,7 +1194,7 @@ impl Runner {
     async fn sweep(&self, counted: &str) -> Worked {
         let began = jiff::Timestamp::now();
         let function = self.world.control_plane.output("SweepFunction");
-        let swept = self.world.invoke(function, &json!({})).await.map_err(refused)?;
+        let swept = self.world.invoke(function, &json!({"sweep": {}})).await.map_err(refused)?;
         if swept["failed"] == 0 && swept[counted].as_u64() >= Some(1) {
             return Ok(());
         }

@@ -1,51 +1,34 @@
 //! What Slipway tells others of its own accord: on its event bus, and to its SNS topic.
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use serde::Serialize;
-use slipway_domain::announcement::{ApprovalRequested, SOURCE};
+use slipway_domain::announcement::{Announcement, ApprovalRequested, SOURCE};
 
 use crate::error::{AwsError, Kind, sort};
 
-/// The event bus and the topic.
+/// The event bus.
 #[derive(Debug, Clone)]
-pub struct Announcements {
-    events: aws_sdk_eventbridge::Client,
-    topics: aws_sdk_sns::Client,
-    bus: String,
-    topic: String,
+pub struct Bus {
+    client: aws_sdk_eventbridge::Client,
+    name: String,
 }
 
-impl Announcements {
-    /// To the bus called `bus`, and the topic with the ARN `topic`.
+impl Bus {
+    /// The one called `name`.
     #[must_use]
-    pub fn new(config: &aws_config::SdkConfig, bus: impl Into<String>, topic: impl Into<String>) -> Self {
-        Self {
-            events: aws_sdk_eventbridge::Client::new(config),
-            topics: aws_sdk_sns::Client::new(config),
-            bus: bus.into(),
-            topic: topic.into(),
-        }
+    pub fn new(config: &aws_config::SdkConfig, name: impl Into<String>) -> Self {
+        Self { client: aws_sdk_eventbridge::Client::new(config), name: name.into() }
     }
 
-    /// Tells that a decision is wanted: both are tried, whatever comes of the other.
+    /// Tells something. Whoever listens may hear it more than once.
     ///
     /// # Errors
-    /// [`AwsError`], the first.
-    pub async fn approval_requested(&self, requested: &ApprovalRequested) -> Result<(), AwsError> {
-        let event = self.event(ApprovalRequested::DETAIL_TYPE, requested).await;
-        let mail = self.mail(&requested.subject(), &requested.text()).await;
-        match (event, mail) {
-            (Err(one), Err(other)) => Err(AwsError { message: format!("{}; and {other}", one.message), ..one }),
-            (event, mail) => event.and(mail),
-        }
-    }
-
-    async fn event(&self, detail_type: &str, detail: &impl Serialize) -> Result<(), AwsError> {
+    /// [`AwsError`].
+    pub async fn tell<A: Announcement>(&self, told: &A) -> Result<(), AwsError> {
         const CALL: &str = "events:PutEvents";
-        let detail = serde_json::to_string(detail).map_err(|error| AwsError::unexpected(CALL, error.to_string()))?;
-        let entry = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(SOURCE);
-        let entry = entry.detail_type(detail_type).detail(detail).build();
-        let sent = self.events.put_events().entries(entry).send().await;
+        let detail = serde_json::to_string(told).map_err(|error| AwsError::unexpected(CALL, error.to_string()))?;
+        let entry = PutEventsRequestEntry::builder().event_bus_name(&self.name).source(SOURCE);
+        let entry = entry.detail_type(A::DETAIL_TYPE).detail(detail).build();
+        let sent = self.client.put_events().entries(entry).send().await;
         let answer = sent.map_err(|error| sort(CALL, &error))?;
         // It says yes to the call, and no to what is in it.
         match answer.entries().iter().find(|entry| entry.error_code().is_some()) {
@@ -56,6 +39,35 @@ impl Announcements {
                 code: entry.error_code().unwrap_or_default().to_owned(),
                 message: entry.error_message().unwrap_or_default().to_owned(),
             }),
+        }
+    }
+}
+
+/// The event bus and the topic.
+#[derive(Debug, Clone)]
+pub struct Announcements {
+    bus: Bus,
+    topics: aws_sdk_sns::Client,
+    topic: String,
+}
+
+impl Announcements {
+    /// To the bus called `bus`, and the topic with the ARN `topic`.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, bus: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self { bus: Bus::new(config, bus), topics: aws_sdk_sns::Client::new(config), topic: topic.into() }
+    }
+
+    /// Tells that a decision is wanted: both are tried, whatever comes of the other.
+    ///
+    /// # Errors
+    /// [`AwsError`], the first.
+    pub async fn approval_requested(&self, requested: &ApprovalRequested) -> Result<(), AwsError> {
+        let event = self.bus.tell(requested).await;
+        let mail = self.mail(&requested.subject(), &requested.text()).await;
+        match (event, mail) {
+            (Err(one), Err(other)) => Err(AwsError { message: format!("{}; and {other}", one.message), ..one }),
+            (event, mail) => event.and(mail),
         }
     }
 

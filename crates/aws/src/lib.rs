@@ -6,6 +6,7 @@ mod error;
 
 pub mod announcements;
 pub mod bucket;
+pub mod functions;
 pub mod machines;
 pub mod parameters;
 pub mod store;

@@ -13,6 +13,17 @@ pub struct Machines {
     client: Client,
 }
 
+/// An execution that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedExecution {
+    /// How, in Step Functions' word; `FORGOTTEN` where it remembers nothing, 90 days after the end.
+    pub status: String,
+    /// The error that it failed with.
+    pub error: Option<String>,
+    /// What was said of it.
+    pub cause: Option<String>,
+}
+
 /// What came of an answer to a waiting step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
@@ -53,6 +64,28 @@ impl Machines {
                 Ok(matches!(described.status(), ExecutionStatus::Running | ExecutionStatus::PendingRedrive))
             }
             Err(error) if error.kind == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How an execution ended; nothing while it runs.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn ended(&self, execution: &str) -> Result<Option<EndedExecution>, AwsError> {
+        let described = self.client.describe_execution().execution_arn(execution).send().await;
+        match described.map_err(|error| sort("states:DescribeExecution", &error)) {
+            Ok(described) => Ok(match described.status {
+                ExecutionStatus::Running | ExecutionStatus::PendingRedrive => None,
+                status => Some(EndedExecution {
+                    error: described.error.filter(|_| status == ExecutionStatus::Failed),
+                    status: status.as_str().to_owned(),
+                    cause: described.cause,
+                }),
+            }),
+            Err(error) if error.kind == Kind::NotFound => {
+                Ok(Some(EndedExecution { status: "FORGOTTEN".to_owned(), error: None, cause: None }))
+            }
             Err(error) => Err(error),
         }
     }

@@ -21,15 +21,20 @@ use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
 use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::registry::{self, PageToken, Selection};
+use slipway_domain::sweep::SweepState;
 
 use crate::error::{AwsError, Kind, sort};
 
 /// The sparse index of what `sweep` has to look at, by time.
 const DUE_INDEX: &str = "due";
-/// Over how many partitions the index is spread.
+/// Over how many partitions the environments in the index are spread.
 const DUE_SHARDS: u8 = 4;
-/// The partition of the index with the answers that Step Functions may not have.
+/// The partition of the index with the answers that Step Functions may not have: whatever cannot be torn down does not keep them waiting.
 const DUE_ANSWERS: &str = "DUE#ANSWERS";
+/// Every partition of the index.
+pub const DUE_PARTITIONS: [&str; 5] = [DUE_ANSWERS, "DUE#0", "DUE#1", "DUE#2", "DUE#3"];
+/// How many rows of the index one page has.
+const DUE_PAGE: i32 = 100;
 /// How often a row is read and written again when others write it at the same time.
 const TRIES: usize = 20;
 /// What the sort key of a deployment's row begins with.
@@ -115,6 +120,10 @@ impl Key {
         Self { sort: format!("SESSION#{id}"), ..Self::approval(approval) }
     }
 
+    fn sweep() -> Self {
+        Self { partition: "SWEEP".into(), sort: "STATE".into() }
+    }
+
     fn approval(id: &Digest) -> Self {
         Self { partition: format!("APPROVAL#{id}"), sort: "APPROVAL".into() }
     }
@@ -149,6 +158,19 @@ pub struct DeploymentList {
     pub unreadable: Vec<String>,
     /// Before which one the list goes on.
     pub next: Option<DeploymentId>,
+}
+
+/// Where a page of the index ends.
+#[derive(Debug, Clone)]
+pub struct After(Attributes);
+
+/// A page of the index.
+#[derive(Debug)]
+pub struct DuePage {
+    /// What is due, or why it cannot be read.
+    pub due: Vec<Result<Due, AwsError>>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<After>,
 }
 
 struct Row<T> {
@@ -581,38 +603,58 @@ impl Store {
         Ok(list)
     }
 
-    /// What is due at `now`, the longest overdue of each partition first; at most `limit` of each partition.
+    /// A page of what is due at `now` in one of [`DUE_PARTITIONS`], the longest overdue first, from where the page before ended. It
+    /// reads what it returns and nothing else.
+    ///
+    /// # Errors
+    /// [`AwsError`]. A row that cannot be read is one in the page: it keeps the others from nothing.
+    pub async fn due(&self, partition: &str, now: Timestamp, after: Option<After>) -> Result<DuePage, AwsError> {
+        const CALL: &str = "dynamodb:Query";
+        let request = self.client.query().table_name(&self.table).index_name(DUE_INDEX).limit(DUE_PAGE);
+        let request = request
+            .select(Select::AllAttributes)
+            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .expression_attribute_values(":shard", text(partition))
+            .expression_attribute_values(":now", number(now.as_second()))
+            .set_exclusive_start_key(after.map(|After(key)| key));
+        let answer = request.send().await.map_err(|error| sort(CALL, &error))?;
+        let read = |item| {
+            Ok(if partition == DUE_ANSWERS {
+                Due::Answer(Box::new(row::<Approval>(CALL, item)?.value))
+            } else {
+                Due::Environment(Box::new(row::<Environment>(CALL, item)?.value))
+            })
+        };
+        let due = answer.items.unwrap_or_default().into_iter().map(read).collect();
+        Ok(DuePage { due, next: answer.last_evaluated_key.map(After) })
+    }
+
+    /// What `sweep` remembers.
     ///
     /// # Errors
     /// [`AwsError`].
-    pub async fn due(&self, now: Timestamp, limit: i32) -> Result<Vec<Due>, AwsError> {
-        const CALL: &str = "dynamodb:Query";
-        let mut found = Vec::new();
-        // Answers are in a partition of their own: whatever cannot be torn down does not keep them waiting.
-        let shards = (0..DUE_SHARDS).map(|shard| format!("DUE#{shard}"));
-        for shard in std::iter::once(DUE_ANSWERS.to_owned()).chain(shards) {
-            let answer = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(DUE_INDEX)
-                .select(Select::AllAttributes)
-                .key_condition_expression("due_shard = :shard AND due_at <= :now")
-                .expression_attribute_values(":shard", text(&shard))
-                .expression_attribute_values(":now", number(now.as_second()))
-                .limit(limit)
-                .send()
-                .await
-                .map_err(|error| sort(CALL, &error))?;
-            for item in answer.items.unwrap_or_default() {
-                found.push(if shard == DUE_ANSWERS {
-                    Due::Answer(Box::new(row::<Approval>(CALL, item)?.value))
-                } else {
-                    Due::Environment(Box::new(row::<Environment>(CALL, item)?.value))
-                });
-            }
-        }
-        Ok(found)
+    pub async fn sweep_state(&self) -> Result<SweepState, AwsError> {
+        Ok(self.read(&Key::sweep()).await?.map(|row| row.value).unwrap_or_default())
+    }
+
+    /// Lets `rule` make what `sweep` remembers next. What was remembered before, and what is now.
+    ///
+    /// # Errors
+    /// The rule's, and [`AwsError`].
+    pub async fn update_sweep_state<E>(
+        &self,
+        mut rule: impl FnMut(&SweepState) -> Result<SweepState, E>,
+    ) -> Result<(SweepState, SweepState), StoreError<E>> {
+        self.update(
+            &Key::sweep(),
+            |_| HashMap::new(),
+            |known: Option<&SweepState>| {
+                let before = known.cloned().unwrap_or_default();
+                let next = rule(&before)?;
+                Ok(((before != next).then(|| next.clone()), (before, next)))
+            },
+        )
+        .await
     }
 
     /// Takes the environment's lease for `me`, also from a `dead` owner, or says whose it is.

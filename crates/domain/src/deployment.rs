@@ -292,6 +292,21 @@ pub enum Ending {
     Failed,
 }
 
+impl Ending {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Succeeded => "succeeded",
+            Ending::NoChanges => "no_changes",
+            Ending::TornDown => "torn_down",
+            Ending::Repaired => "repaired",
+            Ending::Looked => "looked",
+            Ending::Failed => "failed",
+        }
+    }
+}
+
 /// The recorded result of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -344,6 +359,9 @@ pub struct DeploymentRecord {
     /// Whether what it left behind was taken away.
     #[serde(default)]
     pub cleaned_up: bool,
+    /// Whether its end was told to whoever listens.
+    #[serde(default)]
+    pub told: bool,
 }
 
 impl DeploymentRecord {
@@ -366,6 +384,7 @@ impl DeploymentRecord {
             said: Vec::new(),
             outcome: None,
             cleaned_up: false,
+            told: false,
         }
     }
 

@@ -26,6 +26,7 @@ pub mod session_policy;
 pub mod stack_change;
 pub mod stack_status;
 pub mod stages;
+pub mod sweep;
 pub mod waiting;
 
 pub use error_name::ErrorName;

@@ -9,6 +9,7 @@ use slipway_domain::admission::AdmissionError;
 use slipway_domain::approval::DecisionError;
 use slipway_domain::change_set::{MakingError, NotExecutable, OpeningError};
 use slipway_domain::environment::Superseded;
+use slipway_domain::expiry::KeepError;
 use slipway_domain::lease;
 use slipway_domain::registry::InvalidPage;
 use slipway_domain::release::ParametersError;
@@ -16,6 +17,7 @@ use slipway_domain::repair::NotAmong;
 use slipway_domain::stack_change::StackError;
 use slipway_domain::stack_status::UnknownStatus;
 use slipway_domain::stages::{Refusal, StagesError};
+use slipway_domain::sweep::ConfirmError;
 use slipway_identity::IdentityError;
 use slipway_packaging::PackagingError;
 
@@ -179,6 +181,16 @@ impl From<Superseded> for Failure {
     }
 }
 
+impl From<KeepError> for Failure {
+    fn from(error: KeepError) -> Self {
+        let name = match &error {
+            KeepError::Absent(_) => ErrorName::NotFound,
+            KeepError::Protected(_) | KeepError::GoingDown { .. } | KeepError::Pinned { .. } => ErrorName::NotAllowed,
+        };
+        Self::new(name, error.to_string())
+    }
+}
+
 impl From<OpeningError> for Failure {
     fn from(error: OpeningError) -> Self {
         let name = match &error {
@@ -239,6 +251,7 @@ macro_rules! always {
 }
 
 always! {
+    ConfirmError => NotAllowed;
     lease::Lost => LeaseHeld;
     ParametersError => ParameterInvalid;
     NotAmong => InvalidRequest;

@@ -1,13 +1,16 @@
 //! What every function's `main` needs: its settings, its clients, strict input, and errors under their names.
 
+mod budget;
 mod deliver;
 mod discard;
 mod failure;
 mod keys;
 mod lookup;
+pub mod metrics;
 mod settings;
 mod step;
 
+pub use budget::Budget;
 pub use deliver::deliver;
 pub use discard::discard;
 pub use failure::Failure;
@@ -58,10 +61,25 @@ where
     O: Serialize,
     F: Future<Output = Result<O, Failure>>,
 {
+    serve_within(|payload, now, _| handle(payload, now)).await
+}
+
+/// The same for a function that stops by itself before its time is up.
+///
+/// # Errors
+/// When the Lambda runtime cannot be reached.
+pub async fn serve_within<O, F>(
+    handle: impl Fn(serde_json::Value, Timestamp, Budget) -> F,
+) -> Result<(), lambda_runtime::Error>
+where
+    O: Serialize,
+    F: Future<Output = Result<O, Failure>>,
+{
     start_logging();
     let handle = &handle;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| async move {
-        let result = handle(event.payload, now()).await;
+        let now = now();
+        let result = handle(event.payload, now, Budget::until(event.context.deadline, now)).await;
         match &result {
             Ok(_) => tracing::info!(request_id = event.context.request_id, "done"),
             Err(failure) => tracing::error!(request_id = event.context.request_id, error = %failure.name, message = failure.message, "failed"),

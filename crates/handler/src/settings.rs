@@ -1,6 +1,7 @@
 //! A function's settings: the environment variables that template.yaml gives it, each read once, when it starts.
 
 use slipway_domain::names::Region;
+use slipway_domain::sweep::Limits;
 use slipway_identity::{Audience, ClientId, Issuer, StsEndpoint};
 
 /// A setting is missing or not what it should be. The function does not start.
@@ -59,6 +60,8 @@ impl Settings {
         deploy_machine = "SLIPWAY_DEPLOY_MACHINE";
         /// The ARN of the state machine that tears down.
         teardown_machine = "SLIPWAY_TEARDOWN_MACHINE";
+        /// The name of the function `settle`.
+        settle_function = "SLIPWAY_SETTLE_FUNCTION";
         /// The address of the function `web`, with a slash at its end.
         web_url = "SLIPWAY_WEB_URL";
         /// The name of the SSM parameter with the key of the approval links.
@@ -67,6 +70,18 @@ impl Settings {
         bus = "SLIPWAY_BUS";
         /// The ARN of the SNS topic that is told when a decision is wanted.
         topic = "SLIPWAY_TOPIC";
+    }
+
+    /// How much one sweep may begin to delete before it wants a person's word.
+    ///
+    /// # Errors
+    /// When one is not set, or no number.
+    pub fn sweep_limits(self) -> Result<Limits, SettingsError> {
+        let number = |name| {
+            let text = Self::read(name)?;
+            text.parse().map_err(|error: std::num::ParseIntError| SettingsError { name, why: error.to_string() })
+        };
+        Ok(Limits { most: number("SLIPWAY_SWEEP_MOST")?, percent: number("SLIPWAY_SWEEP_PERCENT")? })
     }
 
     /// The region that the function runs in, which is the bucket's and every target's.

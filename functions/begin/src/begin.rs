@@ -4,11 +4,13 @@ use std::convert::Infallible;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slipway_aws::announcements::Bus;
 use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
+use slipway_domain::announcement::DeploymentStarted;
 use slipway_domain::approval::Void;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
@@ -23,6 +25,7 @@ pub(crate) struct Begin {
     pub(crate) store: Store,
     pub(crate) parameters: Parameters,
     pub(crate) machines: Machines,
+    pub(crate) bus: Bus,
     pub(crate) stages_parameter: String,
     pub(crate) region: Region,
 }
@@ -71,13 +74,19 @@ impl Begin {
             Input::Begin(execution) => {
                 let deployment = self.admitted(execution).await?;
                 let (key, id) = (&deployment.environment, &deployment.id);
+                let mut first = false;
                 let record = self.store.update_deployment(key, id, |known| {
+                    first = known.is_none();
                     Ok::<_, Infallible>(known.cloned().unwrap_or_else(|| DeploymentRecord::new(deployment.clone())))
                 });
                 // What the stages said when it began is what counts, whatever they say by the time that it has the lease.
                 let deployment = record.await?.deployment;
                 let environment =
                     self.store.update_environment(key, |current| environment::begin(current, &deployment)).await?;
+                // Telling people fails no deployment.
+                if first && let Err(error) = self.bus.tell(&DeploymentStarted::new(&deployment)).await {
+                    tracing::error!(deployment = %deployment.id, %error, "nobody was told that it began");
+                }
                 self.supersede_waiting(&environment, &deployment, now).await?;
                 self.lease(&deployment, now).await
             }

@@ -2,6 +2,7 @@
 
 mod begin;
 
+use slipway_aws::announcements::Bus;
 use slipway_aws::machines::Machines;
 use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
@@ -14,6 +15,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         store: Store::new(&aws, Settings.table()?),
         parameters: Parameters::new(&aws),
         machines: Machines::new(&aws),
+        bus: Bus::new(&aws, Settings.bus()?),
         stages_parameter: Settings.stages_parameter()?,
         region: Settings.region()?,
     };

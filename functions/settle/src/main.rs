@@ -2,6 +2,7 @@
 
 mod settle;
 
+use slipway_aws::announcements::Bus;
 use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
@@ -14,6 +15,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         store: Store::new(&aws, Settings.table()?),
         targets: Targets::new(&aws, Settings.external_id()?),
         machines: Machines::new(&aws),
+        bus: Bus::new(&aws, Settings.bus()?),
+        control_plane: Settings.bus()?,
     };
     let settle = &settle;
     slipway_handler::serve(|payload, now| async move { settle.handle(settle::read(payload)?, now).await }).await

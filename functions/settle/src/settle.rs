@@ -4,24 +4,31 @@
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slipway_aws::announcements::Bus;
 use slipway_aws::machines::Machines;
 use slipway_aws::store::Store;
 use slipway_aws::target::Targets;
 use slipway_domain::ErrorName;
+use slipway_domain::announcement::{DeploymentEnded, TeardownStuck};
 use slipway_domain::approval::Void;
 use slipway_domain::audit::Entry;
-use slipway_domain::deployment::{Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
+use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
+use slipway_domain::expiry::STUCK;
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
+use slipway_handler::metrics::{Metrics, Unit};
 
 /// What the function works with.
 pub(crate) struct Settle {
     pub(crate) store: Store,
     pub(crate) targets: Targets,
     pub(crate) machines: Machines,
+    pub(crate) bus: Bus,
+    /// The control plane's name.
+    pub(crate) control_plane: String,
 }
 
 /// An execution that ends.
@@ -150,12 +157,57 @@ impl Settle {
             };
             Ok::<_, slipway_domain::environment::Superseded>(environment::settle(current, deployment, &outcome, &shown))
         });
-        settled.await?;
+        let environment = settled.await?;
         self.store.give_up_lease(&deployment.environment, &deployment.id, now).await?;
         // What can be done a little later is tried again; nobody has to wait for it.
         cleaned?;
-        self.close(deployment).await?;
+        if self.tell(&record, &outcome, &environment, now).await? {
+            self.close(deployment).await?;
+        }
         Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
+    }
+
+    /// Tells whoever listens that a deployment ended, unless they were told. Whether they are: it fails no deployment if not, and
+    /// `sweep` comes back for it.
+    async fn tell(
+        &self,
+        record: &DeploymentRecord,
+        outcome: &Outcome,
+        environment: &Environment,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        if record.told {
+            return Ok(true);
+        }
+        let deployment = &record.deployment;
+        let mut told = self.bus.tell(&DeploymentEnded::new(deployment, outcome, environment)).await;
+        let failed = deployment.action == Action::Teardown && outcome.ending == Ending::Failed;
+        if told.is_ok() && failed && environment.failed_teardowns >= STUCK {
+            told = self.bus.tell(&TeardownStuck::new(environment, deployment, outcome)).await;
+        }
+        if let Err(error) = told {
+            tracing::error!(deployment = %deployment.id, %error, "nobody was told of its end");
+            return Ok(false);
+        }
+        slipway_handler::note(&self.store, record, |record| record.told = true).await?;
+        self.measure(deployment, outcome, now);
+        Ok(true)
+    }
+
+    fn measure(&self, deployment: &Deployment, outcome: &Outcome, now: Timestamp) {
+        let result = outcome.error.map_or(outcome.ending.as_str(), ErrorName::as_str);
+        let stage = deployment.environment.stage.as_str();
+        let seconds = outcome.ended_at.duration_since(deployment.started_at).as_secs();
+        let (deployments, seconds) =
+            (("Deployments", Unit::Count, 1), ("DeploymentSeconds", Unit::Seconds, seconds.unsigned_abs()));
+        let action = ("Action", deployment.action.as_str());
+        let metrics = Metrics {
+            control_plane: &self.control_plane,
+            dimensions: &[("Stage", stage), action, ("Result", result)],
+            numbers: &[deployments],
+        };
+        metrics.write(now);
+        Metrics { dimensions: &[("Stage", stage), action], numbers: &[seconds], ..metrics }.write(now);
     }
 
     /// All is done: `sweep` need not look any more whether it ended.

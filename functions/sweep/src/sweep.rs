@@ -1,84 +1,230 @@
-//! Starts what is due: the teardown of expired environments, and the end of questions that nobody answered. It asks the index
-//! what is due and looks at nothing else; whatever it starts twice happens once.
+//! Does what is due: ends questions that nobody answered, hands on answers that were lost, tells people whose environment expires soon,
+//! has the end of deployments recorded whose execution died unseen, and starts the teardown of what expired. It asks the index what is due
+//! and looks at nothing else; whatever it starts twice happens once; what it does not get to, the next run does.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
-use serde::Serialize;
-use slipway_aws::machines::Machines;
-use slipway_aws::store::{Due as Found, Store};
+use serde_json::json;
+use slipway_aws::announcements::Bus;
+use slipway_aws::functions::Function;
+use slipway_aws::machines::{EndedExecution, Machines};
+use slipway_aws::store::{DUE_PARTITIONS, Due as Found, Store};
 use slipway_domain::ErrorName;
 use slipway_domain::admission::Admission;
+use slipway_domain::announcement::{EnvironmentExpiring, SweepStopped};
 use slipway_domain::approval::Void;
+use slipway_domain::deployment::DeploymentId;
 use slipway_domain::environment::{Environment, Waiting};
-use slipway_domain::expiry::Due;
+use slipway_domain::expiry::{Due, Lead};
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::ExecutionInput;
-use slipway_handler::Failure;
+use slipway_domain::sweep::{Doomed, Limits, MAX_PLANNED, Stopped, SweepAsk, SweepState, Swept};
+use slipway_handler::{Budget, Failure};
 
-/// How many environments of each partition one sweep looks at: the rest is the next sweep's.
-const PAGE: i32 = 100;
+/// The most teardowns that one sweep starts: CloudFormation has its limits, and the next run goes on.
+const MOST_TEARDOWNS: usize = 500;
+/// How many teardowns are started at the same time.
+const AT_ONCE: usize = 8;
+/// What has to be left of the function's time for it to go on: more than one environment takes.
+const RESERVE: Duration = Duration::from_secs(30);
 
 /// What the function works with.
 pub(crate) struct Sweep {
     pub(crate) store: Store,
     pub(crate) machines: Machines,
+    pub(crate) bus: Bus,
+    pub(crate) settle: Function,
     pub(crate) teardown_machine: String,
+    pub(crate) limits: Limits,
 }
 
-/// What one sweep did.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Swept {
-    /// How many teardowns it started, or found started.
-    teardowns: usize,
-    /// How many questions it ended.
-    expired_approvals: usize,
-    /// How many answers that were lost on their way it handed on.
-    answers: usize,
-    /// How many of all these it could not; the log says why.
-    failed: usize,
+/// What one look at the index found, besides what was done about it at once.
+#[derive(Default)]
+struct Look {
+    swept: Swept,
+    /// What may be torn down whatever else is: somebody said so, or it was begun before.
+    cleared: Vec<Doomed>,
+    /// What may be, if it is not too much.
+    fresh: Vec<Doomed>,
+    /// How much of it there is.
+    expired: u64,
 }
 
-impl Swept {
-    fn count(&mut self, key: &EnvironmentKey, done: Result<(), Failure>, of: fn(&mut Self) -> &mut usize) {
+impl Look {
+    fn count(&mut self, key: &EnvironmentKey, done: Result<(), Failure>, of: fn(&mut Swept) -> &mut u64) {
         match done {
-            Ok(()) => *of(self) += 1,
+            Ok(()) => *of(&mut self.swept) += 1,
+            // One that cannot be helped does not keep the others waiting.
             Err(failure) => {
-                // One that cannot be helped does not keep the others waiting.
                 tracing::error!(environment = %key, error = %failure.name, message = failure.message);
-                self.failed += 1;
+                self.swept.failed += 1;
             }
+        }
+    }
+
+    fn doom(
+        &mut self,
+        environment: &Environment,
+        expired_at: Timestamp,
+        state: &SweepState,
+        now: Timestamp,
+        most: usize,
+    ) {
+        let doomed =
+            Doomed { environment: environment.key.clone(), expired_at, failures: environment.failed_teardowns };
+        let cleared = doomed.failures > 0 || state.is_confirmed(expired_at, now);
+        self.expired += u64::from(!cleared);
+        let list = if cleared { &mut self.cleared } else { &mut self.fresh };
+        if list.len() < most {
+            list.push(doomed);
         }
     }
 }
 
 impl Sweep {
-    pub(crate) async fn handle(&self, now: Timestamp) -> Result<Swept, Failure> {
-        let mut swept = Swept::default();
-        for due in self.store.due(now, PAGE).await? {
-            let environment = match due {
-                Found::Environment(environment) => environment,
-                Found::Answer(approval) => {
-                    let delivered = slipway_handler::deliver(&self.store, &self.machines, &approval).await;
-                    swept.count(&approval.deployment.environment, delivered, |swept| &mut swept.answers);
-                    continue;
+    pub(crate) async fn handle(&self, ask: SweepAsk, now: Timestamp, budget: Budget) -> Result<Swept, Failure> {
+        match ask {
+            SweepAsk::Sweep {} => self.sweep(now, budget).await,
+            SweepAsk::Plan {} => self.plan(now, budget).await,
+            SweepAsk::Confirm { stopped_at } => {
+                self.store.update_sweep_state(|state| state.confirm(stopped_at, now)).await?;
+                self.sweep(now, budget).await
+            }
+        }
+    }
+
+    async fn sweep(&self, now: Timestamp, budget: Budget) -> Result<Swept, Failure> {
+        let state = self.store.sweep_state().await?;
+        let mut look = self.look(&state, now, budget, MOST_TEARDOWNS, true).await?;
+        let (before, state) = self
+            .store
+            .update_sweep_state(|state| Ok::<_, Infallible>(state.judged(look.expired, self.limits, now)))
+            .await?;
+        look.swept.stopped = state.stopped;
+        match &look.swept.stopped {
+            Some(stopped) => {
+                look.swept.held_back = look.expired;
+                tracing::error!(%stopped, "nothing is deleted until a person has looked: slipway sweep --dry-run");
+                if before.stopped.is_none() {
+                    self.tell_stopped(stopped).await;
                 }
-            };
-            for due in environment.due(now) {
-                match due {
-                    Due::ExpireApproval(waiting) => {
-                        let expired = self.expire(&environment, &waiting, now).await;
-                        swept.count(&environment.key, expired, |swept| &mut swept.expired_approvals);
+            }
+            None => look.cleared.append(&mut look.fresh),
+        }
+        let doomed = std::mem::take(&mut look.cleared);
+        let mut begun = futures::stream::iter(doomed)
+            .map(|doomed| async move {
+                let started = if budget.left() < RESERVE { None } else { Some(self.tear_down(&doomed, now).await) };
+                (doomed.environment, started)
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((key, started)) = begun.next().await {
+            match started {
+                Some(started) => look.count(&key, started, |swept| &mut swept.teardowns),
+                None => look.swept.unfinished = true,
+            }
+        }
+        drop(begun);
+        Ok(look.swept)
+    }
+
+    /// What a sweep would do now, without anything of it.
+    async fn plan(&self, now: Timestamp, budget: Budget) -> Result<Swept, Failure> {
+        let state = self.store.sweep_state().await?;
+        let look = self.look(&state, now, budget, MAX_PLANNED, false).await?;
+        let stopped = state.judged(look.expired, self.limits, now).stopped;
+        let held_back = if stopped.is_some() { look.expired } else { 0 };
+        let teardowns = u64::try_from(look.cleared.len()).unwrap_or(u64::MAX) + look.expired - held_back;
+        let plan = look.cleared.into_iter().chain(look.fresh).take(MAX_PLANNED).collect();
+        Ok(Swept { teardowns, held_back, stopped, plan, ..look.swept })
+    }
+
+    /// Goes through all that is due. Whatever deletes nothing is done at once, if anything is to be `done`.
+    async fn look(
+        &self,
+        state: &SweepState,
+        now: Timestamp,
+        budget: Budget,
+        most: usize,
+        done: bool,
+    ) -> Result<Look, Failure> {
+        let mut look = Look::default();
+        for partition in DUE_PARTITIONS {
+            let mut after = None;
+            loop {
+                if budget.left() < RESERVE {
+                    look.swept.unfinished = true;
+                    return Ok(look);
+                }
+                let page = self.store.due(partition, now, after.take()).await?;
+                for due in page.due {
+                    match due {
+                        Ok(Found::Environment(environment)) => {
+                            self.environment(&mut look, &environment, state, now, most, done).await;
+                        }
+                        Ok(Found::Answer(approval)) if done => {
+                            let delivered = slipway_handler::deliver(&self.store, &self.machines, &approval).await;
+                            look.count(&approval.deployment.environment, delivered, |swept| &mut swept.answers);
+                        }
+                        Ok(Found::Answer(_)) => look.swept.answers += 1,
+                        Err(error) => {
+                            tracing::error!(%error, partition, "what is due cannot be read");
+                            look.swept.failed += 1;
+                        }
                     }
-                    Due::Warn { .. } | Due::Look(_) => {}
-                    Due::Teardown { expired_at } => {
-                        let started = self.tear_down(&environment, expired_at, now).await;
-                        swept.count(&environment.key, started, |swept| &mut swept.teardowns);
-                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
                 }
             }
         }
-        Ok(swept)
+        Ok(look)
+    }
+
+    async fn environment(
+        &self,
+        look: &mut Look,
+        environment: &Environment,
+        state: &SweepState,
+        now: Timestamp,
+        most: usize,
+        done: bool,
+    ) {
+        let key = &environment.key;
+        let mut looked = false;
+        for due in environment.due(now) {
+            match due {
+                Due::ExpireApproval(waiting) => {
+                    let expired = if done { self.expire(environment, &waiting, now).await } else { Ok(()) };
+                    look.count(key, expired, |swept| &mut swept.expired_approvals);
+                }
+                Due::Warn { lead, .. } => {
+                    let warned = if done { self.warn(environment, lead, now).await } else { Ok(()) };
+                    look.count(key, warned, |swept| &mut swept.warnings);
+                }
+                Due::Look(deployment) => {
+                    looked = true;
+                    match if done { self.settle(key, &deployment).await } else { Ok(false) } {
+                        Ok(false) => {}
+                        Ok(true) => look.swept.settled += 1,
+                        Err(failure) => look.count(key, Err(failure), |swept| &mut swept.settled),
+                    }
+                }
+                Due::Teardown { expired_at } => look.doom(environment, expired_at, state, now, most),
+            }
+        }
+        if looked && done {
+            let noted = self
+                .store
+                .update_environment(key, |current| Ok::<_, Infallible>(current.unwrap_or(environment).looked(now)));
+            if let Err(failure) = noted.await.map_err(Failure::from) {
+                look.count(key, Err(failure), |swept| &mut swept.settled);
+            }
+        }
     }
 
     async fn expire(&self, environment: &Environment, waiting: &Waiting, now: Timestamp) -> Result<(), Failure> {
@@ -96,15 +242,51 @@ impl Sweep {
         Ok(())
     }
 
-    async fn tear_down(&self, environment: &Environment, expired_at: Timestamp, now: Timestamp) -> Result<(), Failure> {
-        let admission = self
-            .store
-            .admit(&Admission::of_sweep(&environment.key, expired_at, environment.failed_teardowns, now))
-            .await?;
+    async fn warn(&self, environment: &Environment, lead: Lead, now: Timestamp) -> Result<(), Failure> {
+        self.bus.tell(&EnvironmentExpiring::new(environment, lead, now)).await?;
+        let warned = self.store.update_environment(&environment.key, |current| {
+            let current = current.unwrap_or(environment);
+            // It may live for longer by now, and then has its own warnings.
+            let same = current.lives_until() == environment.lives_until();
+            Ok::<_, Infallible>(if same { current.warned(lead) } else { current.clone() })
+        });
+        warned.await?;
+        Ok(())
+    }
+
+    /// Has the end of a deployment recorded whose execution ended and nobody noticed. Whether it had.
+    async fn settle(&self, key: &EnvironmentKey, deployment: &DeploymentId) -> Result<bool, Failure> {
+        let Some(record) = self.store.deployment(key, deployment).await? else { return Ok(false) };
+        let deployment = record.deployment;
+        let Some(EndedExecution { status, error, cause }) = self.machines.ended(&deployment.execution_arn).await?
+        else {
+            return Ok(false);
+        };
+        let input = ExecutionInput { admission: deployment.admission.clone(), attempt: 1 };
+        let error = error.unwrap_or_else(|| format!("Execution.{status}"));
+        let end = json!({
+            "execution": {"arn": deployment.execution_arn, "started_at": deployment.started_at, "input": input},
+            "end": {"failed": {"Error": error, "Cause": cause}},
+        });
+        self.settle.send(&end).await?;
+        tracing::warn!(environment = %key, deployment = %deployment.id, status, "its end was not recorded");
+        Ok(true)
+    }
+
+    async fn tear_down(&self, doomed: &Doomed, now: Timestamp) -> Result<(), Failure> {
+        let admission = Admission::of_sweep(&doomed.environment, doomed.expired_at, doomed.failures, now);
+        let admission = self.store.admit(&admission).await?;
         let input = ExecutionInput { admission: admission.id.clone(), attempt: 1 };
         let input = serde_json::to_string(&input).map_err(|error| {
             Failure::new(ErrorName::Internal, format!("the execution's input cannot be written: {error}"))
         })?;
         Ok(self.machines.start(&self.teardown_machine, &admission.execution_name(1), &input).await?)
+    }
+
+    /// What is held back stays held back whether anybody hears of it or not.
+    async fn tell_stopped(&self, stopped: &Stopped) {
+        if let Err(error) = self.bus.tell(&SweepStopped::new(stopped.clone())).await {
+            tracing::error!(%error, "nobody was told that nothing is deleted");
+        }
     }
 }
