@@ -138,6 +138,19 @@ pub enum Due {
     Answer(Box<Approval>),
 }
 
+/// Where a page of the index ends.
+#[derive(Debug, Clone)]
+pub struct After(Attributes);
+
+/// A page of the index.
+#[derive(Debug)]
+pub struct DuePage {
+    /// What is due, or why it cannot be read.
+    pub due: Vec<Result<Due, AwsError>>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<After>,
+}
+
 /// Environments of a page.
 #[derive(Debug, Clone, Default)]
 pub struct EnvironmentList {
@@ -158,19 +171,6 @@ pub struct DeploymentList {
     pub unreadable: Vec<String>,
     /// Before which one the list goes on.
     pub next: Option<DeploymentId>,
-}
-
-/// Where a page of the index ends.
-#[derive(Debug, Clone)]
-pub struct After(Attributes);
-
-/// A page of the index.
-#[derive(Debug)]
-pub struct DuePage {
-    /// What is due, or why it cannot be read.
-    pub due: Vec<Result<Due, AwsError>>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<After>,
 }
 
 struct Row<T> {
