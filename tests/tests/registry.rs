@@ -149,6 +149,8 @@ fn a_list_has_what_was_asked_for() {
         let job = job("look", "feature");
         let ask = async |request: EnvironmentsRequest| names(&list(world, &job, request).await.0);
         assert_eq!(ask(of(&application)).await, ["kept", "later", "soon", "staging"]);
+        let kept = list(world, &job, of(&application)).await.0.environments.remove(0);
+        assert_eq!((kept.pin.unwrap().by.as_str(), kept.expires_at), ("eve", Some(hours(60))), "a pin counts");
         let staging = EnvironmentsRequest { stage: Some(StageName::new("staging").unwrap()), ..of(&application) };
         assert_eq!(ask(staging).await, ["staging"]);
         let failed = EnvironmentsRequest { state: Some(EnvironmentState::Failed), ..of(&application) };
@@ -302,7 +304,29 @@ fn why_names_who_holds_the_environment_and_what_cloudformation_does() {
         assert_eq!(doing, "executing its change set (UPDATE_IN_PROGRESS)");
         assert!(expected.unwrap() >= since);
 
+        // As it is while something else changes the stack; and while Slipway itself is at work.
+        let mut before = record.clone();
+        before["operation"] = Value::Null;
+        before["change_set_asked"] = json!(false);
+        before["busy_since"] = json!("2026-01-01T09:00:00Z");
+        world.put_row(&on, &format!("DEPLOY#{id}"), &before).await;
+        let Some(Waits::Stack { status, since, until }) = why(world, &job, &on).await.waits else {
+            panic!("the stack is busy")
+        };
+        assert_eq!(
+            (status.as_deref(), since.to_string().as_str()),
+            (Some("UPDATE_IN_PROGRESS"), "2026-01-01T09:00:00Z")
+        );
+        assert_eq!(until.duration_since(since), SignedDuration::from_hours(2));
+        before["change_set_asked"] = json!(true);
+        world.put_row(&on, &format!("DEPLOY#{id}"), &before).await;
+        let Some(Waits::Slipway { doing, .. }) = why(world, &job, &on).await.waits else {
+            panic!("Slipway is at work")
+        };
+        assert_eq!(doing, "making its change set");
+
         // Another one that waits for it.
+        world.put_row(&on, &format!("DEPLOY#{id}"), &record).await;
         world.put_row(&on, "LEASE", &json!({"owner": id, "until": "2100-01-01T00:00:00Z", "fence": 7})).await;
         let execution = world.begin(&slipway_tests::job("deploy", "feature"), &on, &tiny("waits")).await;
         let holder = world.told_to_wait(&job, &on).await;
@@ -523,6 +547,10 @@ fn the_command_shows_it_to_jobs_and_to_people() {
         let nameless: Vec<_> = as_person[..4].to_vec();
         let (said, code) = command(world, &[&["why"][..], &environment].concat(), &nameless).await;
         assert!(code == Some(2) && said.contains("--project"), "{said}");
+        let mut nowhere = as_person.to_vec();
+        nowhere[3].1 = "slipway-nowhere".to_owned();
+        let (said, code) = command(world, &["environments"], &nowhere).await;
+        assert!(code == Some(1) && said.contains("Check --reader"), "{said}");
         let (said, code) = command(world, &[&["teardown"][..], &environment].concat(), &as_person).await;
         assert!(code == Some(2) && said.contains("the control plane is not given"), "{said}");
     });
