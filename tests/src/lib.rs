@@ -499,6 +499,26 @@ impl World {
         request.item("version", A::N("1".into())).item("row", attribute(row)).send().await.unwrap();
     }
 
+    /// Lets the next sweep look at an environment, whenever it was to.
+    pub async fn due(&self, on: &On) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let On { application, stage, environment } = on;
+        let partition = format!("ENV#101#{application}#{stage}#{environment}");
+        let request = self.dynamodb.update_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S(partition)).key("sk", A::S("META".into()));
+        let request = request.update_expression("SET due_shard = :shard, due_at = :second");
+        let request = request.expression_attribute_values(":shard", A::S("DUE#0".into()));
+        request.expression_attribute_values(":second", A::N("1".into())).send().await.unwrap();
+    }
+
+    /// Writes what the cleanup remembers behind its back.
+    pub async fn put_sweep_state(&self, state: &Value) {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let request = self.dynamodb.put_item().table_name(self.control_plane.output("TableName"));
+        let request = request.item("pk", A::S("SWEEP".into())).item("sk", A::S("STATE".into()));
+        request.item("version", A::N("1".into())).item("row", attribute(state)).send().await.unwrap();
+    }
+
     /// Sets a member of an environment's row behind Slipway's back; all else, and its place in the indexes, stays.
     pub async fn set_in_row(&self, on: &On, member: &str, value: &Value) {
         use aws_sdk_dynamodb::types::AttributeValue as A;

@@ -25,8 +25,8 @@ use slipway_bundle::{Folder, Limits};
 use slipway_domain::deployment::{Ending, Launch};
 use slipway_domain::names::{Digest, ProjectId, RolledBackName};
 use slipway_domain::protocol::{
-    Ask, AuditRequest, EnvironmentsRequest, HistoryRequest, On, PlanRequest, Question, ReaderRequest, Status,
-    StatusRequest, TeardownRequest, UnlockRequest,
+    Ask, AuditRequest, EnvironmentsRequest, HistoryRequest, Keep, KeepRequest, On, PlanRequest, Question,
+    ReaderRequest, Status, StatusRequest, TeardownRequest, UnlockRequest,
 };
 use slipway_domain::repair::Asked;
 use slipway_local::job::{self as jobs, NewsJob};
@@ -110,6 +110,20 @@ enum Scenario {
     SweepsQuestion,
     /// The cleanup hands on an answer that was given in time and lost on its way.
     SweepsLostAnswer,
+    /// The cleanup tells people that an environment expires soon.
+    WarnsOfExpiry,
+    /// The cleanup has the end of a deployment recorded that nobody recorded in full.
+    SettlesDeployment,
+    /// The same of a teardown.
+    SettlesTeardown,
+    /// The cleanup forgets a word that does not hold any more.
+    Forgets,
+    /// Whoever listens is told that a deployment began.
+    TellsOfBeginnings,
+    /// Whoever listens is told that a deployment ended.
+    TellsOfEnds,
+    /// Whoever listens is told that somebody wants to keep an environment.
+    TellsWhoKeeps,
     /// The cleanup asks GitLab about branches, and lets the environment of one that is gone expire.
     SweepsBranch,
     /// The cleanup deletes what nobody needs any more.
@@ -298,6 +312,15 @@ const CASES: &[Case] = &[
     case("slipway-sweep", "WriteAdmissions", "ADMISSION#", S::SweepsEnvironment, GET),
     case("slipway-sweep", "WriteAdmissions", "AUDIT#", S::SweepsEnvironment, PUT),
     case("slipway-sweep", "StartTeardowns", "", S::SweepsEnvironment, "states:StartExecution"),
+    case("slipway-sweep", "LookAtExecutions", "-deploy", S::SettlesDeployment, "states:DescribeExecution"),
+    case("slipway-sweep", "LookAtExecutions", "-teardown", S::SettlesTeardown, "states:DescribeExecution"),
+    case("slipway-sweep", "SettleTheDead", "", S::SettlesDeployment, "lambda:InvokeFunction"),
+    case("slipway-sweep", "Remember", GET, S::Forgets, GET),
+    case("slipway-sweep", "Remember", PUT, S::Forgets, PUT),
+    case("slipway-sweep", "TellListeners", "", S::WarnsOfExpiry, "events:PutEvents"),
+    case("slipway-begin", "TellListeners", "", S::TellsOfBeginnings, "events:PutEvents"),
+    case("slipway-settle", "TellListeners", "", S::TellsOfEnds, "events:PutEvents"),
+    case("slipway-api", "TellListeners", "", S::TellsWhoKeeps, "events:PutEvents"),
 
     case("slipway-sweep", "ExpireApprovals", "AUDIT#", S::SweepsBranch, PUT),
     case("slipway-sweep", "ReadGitLabToken", "", S::SweepsBranch, "ssm:GetParameter"),
@@ -972,6 +995,12 @@ impl Runner {
                 self.sweep("answers").await?;
                 self.end(&waiting.arn).await
             }
+            S::WarnsOfExpiry | S::SettlesDeployment | S::SettlesTeardown | S::Forgets => {
+                Box::pin(self.of_cleanup(scenario, removals)).await
+            }
+            S::TellsOfBeginnings | S::TellsOfEnds | S::TellsWhoKeeps => {
+                Box::pin(self.tells_listeners(scenario, removals)).await
+            }
             S::SweepsBranch => Box::pin(self.sweep_branches(removals)).await,
             S::SweepsGarbage => Box::pin(self.collect_garbage(removals)).await,
             S::Schedules => {
@@ -1362,6 +1391,66 @@ impl Runner {
         let answer = request.json(&json!({"logGroupName": "/slipway/slipway/sweep"})).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         answer["logStreams"].as_array().map_or(0, Vec::len)
+    }
+
+    async fn of_cleanup(&self, scenario: Scenario, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        if scenario == S::Forgets {
+            let long_ago = json!({"expired_until": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"});
+            world.put_sweep_state(&json!({"confirmed": long_ago})).await;
+            self.rights.take(removals).await;
+            return world
+                .invoke(world.control_plane.output("SweepFunction"), &json!({"sweep": {}}))
+                .await
+                .map(drop)
+                .map_err(refused);
+        }
+        let (owner, on) = (feature(), fresh("dev"));
+        self.tiny(&owner, &on).await?;
+        if scenario == S::WarnsOfExpiry {
+            let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(50);
+            world.set_in_row(&on, "expires_at", &json!(soon)).await;
+            world.set_in_row(&on, "next_warning", &json!("hour")).await;
+            world.due(&on).await;
+            self.rights.take(removals).await;
+            return self.sweep("warnings").await;
+        }
+        if scenario == S::SettlesTeardown {
+            self.teardown(&job("stop", "feature"), &on).await?;
+        }
+        let deployment = world.row(&on, "META").await.unwrap()["deployment"].clone();
+        let action = if scenario == S::SettlesTeardown { "teardown" } else { "deploy" };
+        let open =
+            json!([{"deployment": deployment, "action": action, "release": null, "look_at": "2020-01-01T00:00:00Z"}]);
+        world.set_in_row(&on, "open", &open).await;
+        world.due(&on).await;
+        self.rights.take(removals).await;
+        self.sweep("settled").await?;
+        let began = Instant::now();
+        while world.row(&on, "META").await.unwrap()["open"] != json!([]) {
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err("its end is still not recorded".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Nothing fails where nobody can be told: the log says so.
+    async fn tells_listeners(&self, scenario: Scenario, removals: &[Removal]) -> Worked {
+        let (owner, on) = self.live().await?;
+        let since = jiff::Timestamp::now();
+        self.rights.take(removals).await;
+        let function = if scenario == S::TellsWhoKeeps {
+            let ask = Ask::Keep(KeepRequest { on: on.clone(), keep: Keep::Extend { span: None } });
+            self.world.ask(&self.world.token(&owner), ask).await.map_err(refused)?;
+            "api"
+        } else {
+            self.tiny(&feature(), &fresh("dev")).await?;
+            if scenario == S::TellsOfEnds { "settle" } else { "begin" }
+        };
+        let log = self.world.log(function, since).await;
+        log.lines().find(|line| line.contains("nobody was told")).map_or(Ok(()), |line| Err(line.to_owned()))
     }
 
     /// The scenarios of a teardown. They have a stack of their own: what all of them need at once is more than a thread's.
