@@ -1443,7 +1443,7 @@ impl Runner {
         self.rights.take(removals).await;
         let function = if scenario == S::TellsWhoKeeps {
             let ask = Ask::Keep(KeepRequest { on: on.clone(), keep: Keep::Extend { span: None } });
-            self.world.ask(&self.world.token(&owner), ask).await.map_err(refused)?;
+            self.world.ask(&self.world.token(owner), ask).await.map_err(refused)?;
             "api"
         } else {
             self.tiny(&feature(), &fresh("dev")).await?;

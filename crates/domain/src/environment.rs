@@ -420,7 +420,10 @@ fn teardown_failed(environment: Environment, deployment: &Deployment, outcome: &
         Some(expires_at) if unwanted => Some(expires_at.min(outcome.ended_at)),
         expires_at => expires_at,
     };
-    Environment { failed_teardowns, retry_at, expires_at, ..environment }
+    let failed = Environment { failed_teardowns, retry_at, expires_at, ..environment };
+    // What has ended is not announced.
+    let next_warning = failed.next_warning.filter(|_| !failed.is_expired(outcome.ended_at));
+    Environment { next_warning, ..failed }
 }
 
 /// The environment's address: the output that says so by name, else the only one that is a URL.

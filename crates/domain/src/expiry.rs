@@ -244,8 +244,9 @@ impl Environment {
         Self { next_warning, ..self.clone() }
     }
 
+    /// When its end is announced: not while it goes already.
     fn warning_at(&self) -> Option<(Lead, Timestamp)> {
-        let lead = self.next_warning?;
+        let lead = self.next_warning.filter(|_| self.going_down().is_none())?;
         Some((lead, self.lives_until()? - lead.duration()))
     }
 
