@@ -326,6 +326,7 @@ pub fn settle(mut environment: Environment, deployment: &Deployment, outcome: &O
         None if environment.ended == Some(outcome.ended_at) && environment.live.as_ref() == Some(&deployment.id) => {
             return environment;
         }
+        None if deployment.action == Action::Teardown && outcome.ending == Ending::Failed => return environment,
         None => {}
     }
     if environment.waiting.as_ref().is_some_and(|waiting| waiting.deployment == deployment.id) {

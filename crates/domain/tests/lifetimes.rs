@@ -117,14 +117,19 @@ impl World {
         }
     }
 
-    /// `settle`, told twice as each failure is, and done.
+    /// `settle`, told three times: it may be tried again, and EventBridge tells each failure once more when all is done.
     fn settle(&mut self, deployment: &Deployment, ending: Ending, error: Option<ErrorName>) {
         let outcome = Outcome { ending, error, message: None, ended_at: self.now };
         let Some(row) = self.row.take() else { return };
         let once = environment::settle(row, deployment, &outcome, &Shown::default());
         let twice = environment::settle(once.clone(), deployment, &outcome, &Shown::default());
         assert_eq!(once, twice, "an end counts once");
-        self.row = Some(twice.closed(&deployment.id));
+        let closed = twice.closed(&deployment.id);
+        if ending == Ending::Failed {
+            let thrice = environment::settle(closed.clone(), deployment, &outcome, &Shown::default());
+            assert_eq!(closed, thrice, "and when all is done");
+        }
+        self.row = Some(closed);
     }
 
     fn refused(&mut self, deployment: &Deployment, why: &Superseded) {

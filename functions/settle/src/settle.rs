@@ -146,6 +146,15 @@ impl Settle {
         let record = noted.await?;
         let deployment = &record.deployment;
         let outcome = record.outcome.clone().unwrap_or(outcome);
+        if record.told {
+            // Told once more, after all was done: a failed execution's end is told by its own last step, and by EventBridge.
+            self.close(deployment).await?;
+            return Ok(Output {
+                error: outcome.error,
+                cause: outcome.message,
+                deployment: Some(deployment.id.clone()),
+            });
+        }
         // The end of each execution that fails is told twice: by its own last step, and by EventBridge.
         let to_clean = outcome.ending == Ending::Failed && !record.cleaned_up;
         let cleaned = if to_clean { self.clean_up(&record, now).await } else { Ok(()) };

@@ -1,0 +1,338 @@
+//! How long environments live, and what the cleanup does about it, over the real functions and machines.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may, and its time is now"
+)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use slipway_domain::environment::{Environment, EnvironmentState};
+use slipway_domain::names::{AccountId, EnvironmentKey, ProjectId, Region};
+use slipway_domain::protocol::{Ask, Keep, KeepRequest, On};
+use slipway_domain::stages::Span;
+use slipway_local::job::NewsJob;
+use slipway_local::{DEV, REGION, TOOLING};
+use slipway_tests::{Ended, Refused, World, in_world, job, on, tiny, unique};
+
+/// What one test lets expire, another one's sweep must not take for its own.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn named(prefix: &str) -> String {
+    format!("review/{prefix}-{}", unique())
+}
+
+fn green(ended: &Ended) {
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
+}
+
+async fn keep(world: &World, job: &NewsJob, on: &On, keep: Keep) -> Result<Value, Refused> {
+    world.ask(&world.token(job), Ask::Keep(KeepRequest { on: on.clone(), keep })).await
+}
+
+fn pin(days: u32, reason: &str) -> Keep {
+    Keep::Pin { span: Span::days(days), reason: reason.to_owned() }
+}
+
+async fn live(world: &World, prefix: &str) -> (NewsJob, On) {
+    let (owner, on) = (job("deploy-dev", "feature"), on("dev", &named(prefix)));
+    green(&world.deploy(&owner, &on, &tiny(prefix)).await);
+    world.settled(&owner, &on).await;
+    (owner, on)
+}
+
+async fn state(world: &World, on: &On) -> Value {
+    world.row(on, "META").await.unwrap()["state"].clone()
+}
+
+async fn until_torn_down(world: &World, on: &On) {
+    let began = Instant::now();
+    while state(world, on).await != json!("torn_down") {
+        assert!(began.elapsed().as_secs() < 60, "it is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// An environment whose stack somebody deleted by hand, and that expired.
+async fn expired(world: &World, prefix: &str) -> On {
+    let on = on("dev", &named(prefix));
+    let key = EnvironmentKey {
+        project: ProjectId(101),
+        application: on.application.clone(),
+        stage: on.stage.clone(),
+        environment: on.environment.clone(),
+    };
+    let target = slipway_domain::deployment::Target {
+        account: AccountId::new(DEV).unwrap(),
+        region: Region::new(REGION).unwrap(),
+        protected: false,
+    };
+    let row = Environment {
+        state: EnvironmentState::Live,
+        expires_at: Some(Timestamp::now() - SignedDuration::from_mins(5)),
+        ..Environment::new(key.clone(), key.stack_name(), target)
+    };
+    world.put_row(&on, "META", &serde_json::to_value(row).unwrap()).await;
+    world.due(&on).await;
+    on
+}
+
+async fn invoke_sweep(world: &World, ask: Value) -> Result<Value, Refused> {
+    world.invoke(world.control_plane.output("SweepFunction"), &ask).await
+}
+
+#[test]
+fn an_environment_is_kept_for_as_long_as_somebody_wants_it() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (owner, on) = live(world, "kept").await;
+        let before = world.row(&on, "META").await.unwrap()["expires_at"].clone();
+        let shorter = keep(world, &owner, &on, Keep::Extend { span: Some(Span::days(1)) }).await.unwrap();
+        assert_eq!(shorter["until"], before, "never shorter");
+        let longer = keep(world, &owner, &on, Keep::Extend { span: None }).await.unwrap();
+        assert!(longer["until"].as_str() > before.as_str(), "{longer}");
+        for (asked, name) in [
+            (Keep::Extend { span: Some(Span::days(300)) }, "NotAllowed"),
+            (pin(91, "for good"), "NotAllowed"),
+            (pin(1, " "), "InvalidRequest"),
+            (pin(1, &"x".repeat(501)), "InvalidRequest"),
+        ] {
+            let refused = keep(world, &owner, &on, asked.clone()).await.unwrap_err();
+            assert_eq!(refused.name, name, "{asked:?}: {refused:?}");
+        }
+        let nowhere = slipway_tests::on("dev", &named("nowhere"));
+        assert_eq!(keep(world, &owner, &nowhere, pin(1, "x")).await.unwrap_err().name, "NotFound");
+
+        let pinned = keep(world, &owner, &on, pin(14, "shown at the fair")).await.unwrap();
+        assert_eq!(pinned["pin"]["by"], json!("dana"));
+        let shorter = keep(world, &owner, &on, pin(1, "less")).await.unwrap_err();
+        assert!(shorter.message.contains("shown at the fair"), "{shorter:?}");
+        // Neither a job nor the cleanup takes it down.
+        let stopped = world.teardown(&job("stop-dev", "feature"), &on).await;
+        assert!(stopped.error == "NotAllowed" && stopped.cause.contains("pinned until"), "{stopped:?}");
+        world.set_in_row(&on, "expires_at", &json!(Timestamp::now() - SignedDuration::from_mins(1))).await;
+        world.due(&on).await;
+        assert_eq!(world.sweep().await["teardowns"], json!(0));
+        assert_eq!(state(world, &on).await, json!("live"));
+
+        keep(world, &owner, &on, Keep::Unpin {}).await.unwrap();
+        assert_eq!(world.sweep().await["teardowns"], json!(1));
+        until_torn_down(world, &on).await;
+        assert_eq!(world.stack_status(DEV, &owner, &on).await, None);
+        assert_eq!(keep(world, &owner, &on, Keep::Extend { span: None }).await.unwrap_err().name, "NotFound");
+        let (rows, head) = world.audit(&owner, &on).await;
+        let text = serde_json::to_string(&rows).unwrap();
+        for kept in ["extended", "pinned", "unpinned", "shown at the fair"] {
+            assert!(text.contains(kept), "{kept} in {text}");
+        }
+        assert!(head.number >= 6);
+    });
+}
+
+#[test]
+fn too_much_at_once_waits_for_a_person() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "2").await;
+        let doomed = [expired(world, "one").await, expired(world, "two").await, expired(world, "three").await];
+        let plan = invoke_sweep(world, json!({"plan": {}})).await.unwrap();
+        assert_eq!((&plan["held_back"], &plan["teardowns"]), (&json!(3), &json!(0)), "{plan}");
+        let named: BTreeSet<&str> = plan["plan"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|doomed| doomed["environment"]["environment"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, doomed.iter().map(|on| on.environment.as_str()).collect());
+        let since = Timestamp::now();
+        let mut stopped_at = Value::Null;
+        for _ in 0..2 {
+            let swept = world.sweep().await;
+            assert_eq!((&swept["held_back"], &swept["teardowns"]), (&json!(3), &json!(0)), "{swept}");
+            assert!(stopped_at.is_null() || stopped_at == swept["stopped"]["at"], "{swept}");
+            stopped_at = swept["stopped"]["at"].clone();
+        }
+        for on in &doomed {
+            assert_eq!(state(world, on).await, json!("live"));
+        }
+        assert!(world.log("sweep", since).await.contains("\"SweepStopped\":1"));
+        let other = invoke_sweep(world, json!({"confirm": {"stopped_at": "2020-01-01T00:00:00Z"}})).await.unwrap_err();
+        assert!(other.name == "NotAllowed" && other.message.contains("had expired at once"), "{other:?}");
+        let swept = invoke_sweep(world, json!({"confirm": {"stopped_at": stopped_at}})).await.unwrap();
+        assert_eq!((&swept["teardowns"], &swept["stopped"]), (&json!(3), &Value::Null), "{swept}");
+        for on in &doomed {
+            until_torn_down(world, on).await;
+        }
+        let nothing = invoke_sweep(world, json!({"confirm": {"stopped_at": stopped_at}})).await.unwrap_err();
+        assert!(nothing.message.contains("nothing is held back"), "{nothing:?}");
+        world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "50").await;
+    });
+}
+
+#[test]
+fn two_sweeps_at_once_tear_down_once() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (owner, on) = live(world, "twice").await;
+        world.overdue(&on).await;
+        let (one, other) = tokio::join!(world.sweep(), world.sweep());
+        assert!(one["failed"] == json!(0) && other["failed"] == json!(0), "{one} {other}");
+        until_torn_down(world, &on).await;
+        world.settled(&owner, &on).await;
+        let (rows, _) = world.audit(&owner, &on).await;
+        let torn_down = rows.iter().filter(|row| row.text.contains(r#""act":"torn_down""#)).count();
+        assert_eq!(torn_down, 1, "{rows:?}");
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_keeps_no_other_waiting() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let broken = on("dev", &named("broken"));
+        world.put_row(&broken, "META", &json!({"key": "of another version"})).await;
+        world.due(&broken).await;
+        let expired = expired(world, "readable").await;
+        let swept = world.sweep().await;
+        assert!(swept["failed"].as_u64() >= Some(1), "{swept}");
+        until_torn_down(world, &expired).await;
+        world.put_row(&broken, "META", &json!({})).await;
+    });
+}
+
+#[test]
+fn the_end_of_what_died_unseen_is_recorded() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (dana, on) = (job("create-change", "main"), on("prod", &named("died")));
+        let arn = world.begin(&dana, &on, &tiny("died")).await;
+        world.asked(&dana, &on).await;
+        // Whatever tells of its end tells nobody.
+        world.set_variable("SettleFunction", "SLIPWAY_TABLE", "no-such-table").await;
+        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.set_variable("SettleFunction", "SLIPWAY_TABLE", world.control_plane.output("TableName")).await;
+        let mut open = world.row(&on, "META").await.unwrap()["open"].clone();
+        assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
+        open[0]["look_at"] = json!("2020-01-01T00:00:00Z");
+        world.set_in_row(&on, "open", &open).await;
+        world.due(&on).await;
+        world.sweep().await;
+        let began = Instant::now();
+        while world.row(&on, "META").await.unwrap()["open"] != json!([]) {
+            assert!(began.elapsed().as_secs() < 60, "its end is not recorded");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let outcome = world.settled(&dana, &on).await.deployment.unwrap().outcome.unwrap();
+        assert_eq!(outcome.error.map(|error| error.as_str()), Some("Stopped"), "{outcome:?}");
+        assert!(world.lease_is_free(&on).await);
+    });
+}
+
+#[test]
+fn a_teardown_that_fails_is_tried_again_later_each_time() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (owner, on) = (job("deploy-dev", "feature"), on("dev", &named("stuck")));
+        green(&world.deploy(&owner, &on, &slipway_tests::clinging("stuck")).await);
+        world.settled(&owner, &on).await;
+        world.overdue(&on).await;
+        assert_eq!(world.sweep().await["teardowns"], json!(1));
+        let began = Instant::now();
+        let row = loop {
+            let row = world.row(&on, "META").await.unwrap();
+            if row["failed_teardowns"] == json!(1) && row["open"] == json!([]) {
+                break row;
+            }
+            assert!(began.elapsed().as_secs() < 120, "{row}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        assert_eq!(world.sweep().await["teardowns"], json!(0), "not at once");
+        assert!(row["retry_at"].as_str().unwrap().parse::<Timestamp>().unwrap() > Timestamp::now());
+        world.set_in_row(&on, "retry_at", &json!("2020-01-01T00:00:00Z")).await;
+        world.due(&on).await;
+        assert_eq!(world.sweep().await["teardowns"], json!(1));
+        while world.row(&on, "META").await.unwrap()["failed_teardowns"] != json!(2) {
+            assert!(began.elapsed().as_secs() < 240, "it was not tried again");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+}
+
+#[test]
+fn whoever_listens_hears_each_change() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let config = world.control_plane.emulator.sdk_config(TOOLING);
+        let (sqs, events) = (aws_sdk_sqs::Client::new(&config), aws_sdk_eventbridge::Client::new(&config));
+        let policy = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}]});
+        let make = sqs.create_queue().queue_name("hears");
+        let make = make.attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string());
+        let queue = make.send().await.unwrap().queue_url.unwrap();
+        let bus = world.control_plane.output("BusName");
+        events
+            .put_rule()
+            .name("hears")
+            .event_bus_name(bus)
+            .event_pattern(r#"{"source":["slipway"]}"#)
+            .send()
+            .await
+            .unwrap();
+        let arn = format!("arn:aws:sqs:{REGION}:{TOOLING}:hears");
+        let target = aws_sdk_eventbridge::types::Target::builder().id("queue").arn(arn).build().unwrap();
+        events.put_targets().rule("hears").event_bus_name(bus).targets(target).send().await.unwrap();
+
+        let (owner, on) = live(world, "heard").await;
+        keep(world, &owner, &on, pin(1, "a demo")).await.unwrap();
+        keep(world, &owner, &on, Keep::Unpin {}).await.unwrap();
+        world.set_in_row(&on, "expires_at", &json!(Timestamp::now() + SignedDuration::from_mins(50))).await;
+        world.set_in_row(&on, "next_warning", &json!("hour")).await;
+        world.due(&on).await;
+        assert_eq!(world.sweep().await["warnings"], json!(1));
+        assert_eq!(world.sweep().await["warnings"], json!(0), "once");
+        green(&world.teardown(&job("stop-dev", "feature"), &on).await);
+
+        let mut heard: Vec<Value> = Vec::new();
+        let began = Instant::now();
+        while heard.len() < 7 && began.elapsed().as_secs() < 60 {
+            let got = sqs.receive_message().queue_url(&queue).max_number_of_messages(10).send().await.unwrap();
+            for message in got.messages.unwrap_or_default() {
+                let event: Value = serde_json::from_str(&message.body.unwrap()).unwrap();
+                sqs.delete_message()
+                    .queue_url(&queue)
+                    .receipt_handle(message.receipt_handle.unwrap())
+                    .send()
+                    .await
+                    .unwrap();
+                if event["detail"]["environment"]["environment"] == json!(on.environment) {
+                    heard.push(event);
+                }
+            }
+        }
+        let of = |detail_type: &str| -> Vec<&Value> {
+            heard
+                .iter()
+                .filter(|event| event["detail-type"] == json!(detail_type))
+                .map(|event| &event["detail"])
+                .collect()
+        };
+        assert!(heard.iter().all(|event| event["detail"]["version"] == json!(1)));
+        let started: Vec<&Value> = of("Deployment Started").iter().map(|detail| &detail["action"]).collect();
+        assert_eq!(started, [&json!("deploy"), &json!("teardown")]);
+        let ended: Vec<(&Value, &Value)> =
+            of("Deployment Ended").iter().map(|detail| (&detail["ending"], &detail["state"])).collect();
+        let expected = [(&json!("succeeded"), &json!("live")), (&json!("torn_down"), &json!("torn_down"))];
+        assert_eq!(ended, expected);
+        let kept: Vec<&Value> = of("Environment Kept").iter().map(|detail| &detail["pin"]["reason"]).collect();
+        assert_eq!(kept, [&json!("a demo"), &Value::Null]);
+        assert_eq!(of("Environment Expiring").len(), 1);
+        assert_eq!(of("Environment Expiring")[0]["within"], json!("hour"));
+    });
+}
