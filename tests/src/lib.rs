@@ -511,6 +511,14 @@ impl World {
         request.expression_attribute_values(":second", A::N("1".into())).send().await.unwrap();
     }
 
+    /// What the cleanup remembers.
+    pub async fn sweep_state(&self) -> Value {
+        use aws_sdk_dynamodb::types::AttributeValue as A;
+        let request = self.dynamodb.get_item().table_name(self.control_plane.output("TableName"));
+        let request = request.key("pk", A::S("SWEEP".into())).key("sk", A::S("STATE".into())).consistent_read(true);
+        plain(&request.send().await.unwrap().item.unwrap()["row"])
+    }
+
     /// Writes what the cleanup remembers behind its back.
     pub async fn put_sweep_state(&self, state: &Value) {
         use aws_sdk_dynamodb::types::AttributeValue as A;

@@ -4,7 +4,7 @@
 //! that the version still is the one that was read; if it is not, the rule is asked again. So no rule is spread over
 //! condition expressions, and no two writers overwrite each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 
 use aws_sdk_dynamodb::Client;
@@ -20,7 +20,7 @@ use slipway_domain::branch::Round;
 use slipway_domain::deployment::{DeploymentId, DeploymentRecord, DeploymentRef};
 use slipway_domain::environment::Environment;
 use slipway_domain::lease::{self, Lease, Taking};
-use slipway_domain::names::{Digest, EnvironmentKey};
+use slipway_domain::names::{Digest, EnvironmentKey, StageName};
 use slipway_domain::registry::{self, PageToken, Selection};
 use slipway_domain::sweep::SweepState;
 
@@ -581,6 +581,38 @@ impl Store {
             }
         }
         Ok(list)
+    }
+
+    /// How many environments there are in each stage, by the index. Only their names are read.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub async fn census(&self) -> Result<BTreeMap<StageName, u64>, AwsError> {
+        const CALL: &str = "dynamodb:Query";
+        let mut stages = BTreeMap::new();
+        for partition in Selection::default().partitions() {
+            let mut after = None;
+            loop {
+                let request = self.client.query().table_name(&self.table).index_name(LISTED_INDEX);
+                let request = request
+                    .key_condition_expression("listed_in = :listed_in")
+                    .expression_attribute_values(":listed_in", text(partition.key()))
+                    .projection_expression("listed_as")
+                    .set_exclusive_start_key(after.take());
+                let answer = request.send().await.map_err(|error| sort(CALL, &error))?;
+                for item in answer.items() {
+                    let name = item.get("listed_as").and_then(|name| name.as_s().ok());
+                    if let Some(key) = name.and_then(|name| registry::key_of(name)) {
+                        *stages.entry(key.stage).or_insert(0) += 1;
+                    }
+                }
+                after = answer.last_evaluated_key;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(stages)
     }
 
     /// An environment's deployments, newest first, from the one before `before` on; at most `limit`.

@@ -1,5 +1,6 @@
 //! What `sweep` remembers from one run to the next, and when it deletes nothing until a person has looked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::branch::Asked;
 use crate::garbage::Collected;
-use crate::names::EnvironmentKey;
+use crate::names::{EnvironmentKey, StageName};
 
 /// For how long a person's word that all those may go holds.
 const CONFIRMED: SignedDuration = SignedDuration::from_hours(24);
@@ -83,6 +84,20 @@ pub struct Census {
     pub at: Timestamp,
     /// How many there were.
     pub total: u64,
+    /// How many of them in which stage.
+    #[serde(default)]
+    pub stages: BTreeMap<StageName, u64>,
+}
+
+/// How old a census gets before they are counted anew.
+const CENSUS: SignedDuration = SignedDuration::from_hours(1);
+
+impl Census {
+    /// Of what was counted by stage.
+    #[must_use]
+    pub fn new(stages: BTreeMap<StageName, u64>, at: Timestamp) -> Self {
+        Self { at, total: stages.values().sum(), stages }
+    }
 }
 
 /// There is nothing of that kind to confirm.
@@ -99,6 +114,12 @@ pub enum ConfirmError {
 }
 
 impl SweepState {
+    /// Whether the environments are to be counted anew.
+    #[must_use]
+    pub fn wants_census(&self, now: Timestamp) -> bool {
+        self.census.as_ref().is_none_or(|census| census.at + CENSUS <= now)
+    }
+
     /// Whether a person said that what expired at `expired_at` may go.
     #[must_use]
     pub fn is_confirmed(&self, expired_at: Timestamp, now: Timestamp) -> bool {
@@ -178,6 +199,9 @@ pub struct Swept {
     pub warnings: u64,
     /// Deployments whose execution had died, and whose end it had recorded.
     pub settled: u64,
+    /// How many environments there are in which stage, where they were counted.
+    #[serde(default)]
+    pub environments: BTreeMap<StageName, u64>,
     /// What of all these it could not do; the log says why.
     pub failed: u64,
     /// What GitLab said of branches, where it was asked.
@@ -208,7 +232,7 @@ mod tests {
     }
 
     fn of(total: u64) -> SweepState {
-        SweepState { census: Some(Census { at: at(0), total }), ..SweepState::default() }
+        SweepState { census: Some(Census { at: at(0), total, stages: BTreeMap::new() }), ..SweepState::default() }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const STACK: &str = "slipway";
 #[must_use]
 pub fn stages() -> String {
     serde_json::json!({
-        "dev": {"account": DEV, "ephemeral": true, "expires_in": "7d", "max_environments": 50, "projects": ["group/*"]},
+        "dev": {"account": DEV, "ephemeral": true, "expires_in": "7d", "max_environments": 1000, "projects": ["group/*"]},
         "staging": {"account": STAGING, "protected": true, "refs": ["main"],
             "stack": {"policy": {"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]}}},
         "prod": {"account": PROD, "protected": true, "refs": ["main"],

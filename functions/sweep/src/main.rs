@@ -65,4 +65,8 @@ fn measured(control_plane: &str, swept: &Swept, now: jiff::Timestamp) {
     ];
     let numbers = numbers.map(|(name, number)| (name, Unit::Count, number));
     Metrics { control_plane, dimensions: &[], numbers: &numbers }.write(now);
+    for (stage, number) in &swept.environments {
+        let numbers = [("Environments", Unit::Count, *number)];
+        Metrics { control_plane, dimensions: &[("Stage", stage.as_str())], numbers: &numbers }.write(now);
+    }
 }

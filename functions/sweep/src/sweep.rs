@@ -21,7 +21,7 @@ use slipway_domain::environment::{Environment, Waiting};
 use slipway_domain::expiry::{Due, Lead};
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::protocol::ExecutionInput;
-use slipway_domain::sweep::{Doomed, Limits, MAX_PLANNED, Stopped, SweepAsk, SweepState, Swept};
+use slipway_domain::sweep::{Census, Doomed, Limits, MAX_PLANNED, Stopped, SweepAsk, SweepState, Swept};
 use slipway_handler::{Budget, Failure};
 
 use crate::branches::AskGitLab;
@@ -106,8 +106,19 @@ impl Sweep {
     }
 
     async fn sweep(&self, now: Timestamp, budget: Budget) -> Result<Swept, Failure> {
-        let state = self.store.sweep_state().await?;
+        let mut state = self.store.sweep_state().await?;
+        let counted = state.wants_census(now);
+        if counted {
+            let census = Census::new(self.store.census().await?, now);
+            let remembered = self.store.update_sweep_state(|state| {
+                Ok::<_, Infallible>(SweepState { census: Some(census.clone()), ..state.clone() })
+            });
+            (_, state) = remembered.await?;
+        }
         let mut look = self.look(&state, now, budget, MOST_TEARDOWNS, true).await?;
+        if counted {
+            look.swept.environments = state.census.as_ref().map(|census| census.stages.clone()).unwrap_or_default();
+        }
         let (before, state) = self
             .store
             .update_sweep_state(|state| Ok::<_, Infallible>(state.judged(look.expired, self.limits, now)))
