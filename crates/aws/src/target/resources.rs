@@ -105,7 +105,45 @@ impl Stack {
     }
 }
 
-/// Whether something is there in that status: what is deleted, or was left without its stack, is not the stack's any more.
+/// Whether a resource in that status is there, and the stack's. What is deleted, or was left without its stack, is not the stack's any
+/// more; and what could not be made, or replaced, may bear the name of somebody else's, which is why it could not.
 fn is_there(status: Option<&cfn::ResourceStatus>) -> bool {
-    !matches!(status, Some(cfn::ResourceStatus::DeleteComplete | cfn::ResourceStatus::DeleteSkipped))
+    use cfn::ResourceStatus as S;
+    !matches!(
+        status,
+        None | Some(
+            S::DeleteComplete
+                | S::DeleteSkipped
+                | S::CreateFailed
+                | S::CreateInProgress
+                | S::UpdateFailed
+                | S::ImportFailed
+                | S::ImportInProgress
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_made_is_not_the_stacks() {
+        for status in [
+            "CREATE_FAILED",
+            "CREATE_IN_PROGRESS",
+            "UPDATE_FAILED",
+            "IMPORT_FAILED",
+            "DELETE_SKIPPED",
+            "DELETE_COMPLETE",
+        ] {
+            assert!(!is_there(Some(&status.into())), "{status}");
+        }
+        for status in
+            ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "DELETE_FAILED", "IMPORT_COMPLETE"]
+        {
+            assert!(is_there(Some(&status.into())), "{status}");
+        }
+        assert!(!is_there(None));
+    }
 }
