@@ -119,9 +119,18 @@ impl Sweep {
         if counted {
             look.swept.environments = state.census.as_ref().map(|census| census.stages.clone()).unwrap_or_default();
         }
+        // Who did not get to all of it cannot say that nothing is expired any more.
+        let unseen = look.swept.unfinished && look.expired == 0;
         let (before, state) = self
             .store
-            .update_sweep_state(|state| Ok::<_, Infallible>(state.judged(look.expired, self.limits, now)))
+            .update_sweep_state(|state| {
+                let unchanged = unseen && state.stopped.is_some();
+                Ok::<_, Infallible>(if unchanged {
+                    state.clone()
+                } else {
+                    state.judged(look.expired, self.limits, now)
+                })
+            })
             .await?;
         look.swept.stopped = state.stopped;
         match &look.swept.stopped {
