@@ -1360,17 +1360,17 @@ impl Runner {
             },
         });
         let url = format!("{}/schedules/{name}", emulator.endpoint());
+        let since = jiff::Timestamp::now();
         let request = reqwest::Client::new().post(url).header("authorization", authorization).json(&body);
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-        let before = self.log_streams().await;
         let began = Instant::now();
         loop {
             let log = self.log();
             if let Some(line) = log.lines().find(|line| line.contains(&name) && line.contains("not called")) {
                 return Err(line.to_owned());
             }
-            if self.log_streams().await > before {
+            if !self.world.log("sweep", since).await.is_empty() {
                 return Ok(());
             }
             if began.elapsed() > Duration::from_secs(30) {
@@ -1378,19 +1378,6 @@ impl Runner {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    }
-
-    /// How many streams the log group of `sweep` has: one for each call.
-    async fn log_streams(&self) -> usize {
-        let scope = format!("{TOOLING}/20260101/{}/logs/aws4_request", slipway_local::REGION);
-        let authorization = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
-        let request = reqwest::Client::new().post(self.world.control_plane.emulator.endpoint());
-        let request =
-            request.header("authorization", authorization).header("content-type", "application/x-amz-json-1.1");
-        let request = request.header("x-amz-target", "Logs_20140328.DescribeLogStreams");
-        let answer = request.json(&json!({"logGroupName": "/slipway/slipway/sweep"})).send().await.unwrap();
-        let answer: Value = answer.json().await.unwrap();
-        answer["logStreams"].as_array().map_or(0, Vec::len)
     }
 
     async fn of_cleanup(&self, scenario: Scenario, removals: &[Removal]) -> Worked {
