@@ -58,14 +58,7 @@ impl Machines {
     /// # Errors
     /// [`AwsError`].
     pub async fn is_running(&self, execution: &str) -> Result<bool, AwsError> {
-        let described = self.client.describe_execution().execution_arn(execution).send().await;
-        match described.map_err(|error| sort("states:DescribeExecution", &error)) {
-            Ok(described) => {
-                Ok(matches!(described.status(), ExecutionStatus::Running | ExecutionStatus::PendingRedrive))
-            }
-            Err(error) if error.kind == Kind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(self.ended(execution).await?.is_none())
     }
 
     /// How an execution ended; nothing while it runs.
