@@ -39,7 +39,7 @@ def call(path, body, headers):
 
 functions = json.loads(call("/2015-03-31/functions/", None, {}))["Functions"]
 api = next(f["FunctionName"] for f in functions if "-ApiFunction-" in f["FunctionName"])
-request = {"id_token": "a.b.c", "ask": {"status": {"on": {"application": "a", "stage": "dev", "environment": "e"}}}}
+request = {"id_token": "a.b.c", "ask": {"look": {"status": {"on": {"application": "a", "stage": "dev", "environment": "e"}}}}}
 answer = json.loads(call(f"/2015-03-31/functions/{api}/invocations", json.dumps(request).encode(), {}))
 assert answer["errorType"] == "InvalidToken", answer
 print(f"{api} answers: {answer['errorType']}: {answer['errorMessage']}")
