@@ -24,7 +24,7 @@ Settings come from flags, then from the environment, then from GitLab's predefin
   SLIPWAY_ID_TOKEN             the job's ID token: from `id_tokens:`, never on the command line
   SLIPWAY_READER               without an ID token: name or ARN of the function `reader`, asked with AWS credentials
   SLIPWAY_PROJECT              for that: the GitLab project's number
-  SLIPWAY_TEMPLATE, SLIPWAY_CONFIG_FILE, SLIPWAY_CONFIG_ENV, SLIPWAY_PARAMETER_OVERRIDES, SLIPWAY_TAGS,
+  SLIPWAY_TEMPLATE, SLIPWAY_BUNDLE, SLIPWAY_CONFIG_FILE, SLIPWAY_CONFIG_ENV, SLIPWAY_PARAMETER_OVERRIDES, SLIPWAY_TAGS,
   SLIPWAY_CAPABILITIES, SLIPWAY_EXPIRES_IN, SLIPWAY_DOTENV   as the flags of `slipway deploy`
   AWS_REGION                   the control plane's region (else that of an ARN in SLIPWAY_API)
   NO_COLOR                     no progress line on a terminal
@@ -46,6 +46,14 @@ pub(crate) struct Cli {
 /// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Put what a template references into a file, for `slipway deploy --bundle` of later jobs
+    #[command(after_help = "\
+Built once, deployed to every stage: the same application makes the same file, whoever makes it, wherever and whenever.
+
+Example:
+  slipway bundle --template .aws-sam/build/template.yaml
+  slipway deploy --stage staging --bundle slipway-bundle.zip")]
+    Bundle(BundleUp),
     /// Bundle what a template references, and make it live in an environment
     #[command(after_help = "\
 Examples:
@@ -262,6 +270,17 @@ pub(crate) struct Following {
     pub(crate) dotenv: Option<PathBuf>,
 }
 
+/// `slipway bundle`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct BundleUp {
+    /// The template (default: .aws-sam/build/template.yaml if it exists, else template.yaml, .yml or .json)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: Option<PathBuf>,
+    /// Where to write it (SLIPWAY_BUNDLE, default: slipway-bundle.zip)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
 /// `slipway deploy`
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Deploy {
@@ -274,6 +293,9 @@ pub(crate) struct Deploy {
     /// The template (default: .aws-sam/build/template.yaml if it exists, else template.yaml, .yml or .json)
     #[arg(long, value_name = "FILE", help_heading = "What")]
     pub(crate) template: Option<PathBuf>,
+    /// The file that `slipway bundle` wrote, instead of a template and what that references (SLIPWAY_BUNDLE)
+    #[arg(long, value_name = "FILE", help_heading = "What", conflicts_with = "template")]
+    pub(crate) bundle: Option<PathBuf>,
     /// The file with the parameters of each stage (default: samconfig.toml, if it exists)
     #[arg(long, value_name = "FILE", help_heading = "What")]
     pub(crate) config_file: Option<PathBuf>,

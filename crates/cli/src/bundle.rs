@@ -1,4 +1,4 @@
-//! The bundle: reading what the template references, and sending it if it is not there.
+//! The bundle: reading what the template references, keeping that in a file, and sending it if it is not there.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Body, Client, StatusCode};
-use slipway_bundle::Tree;
+use slipway_bundle::{Archive, Limits, Listing, TEMPLATE, Tree};
 use slipway_domain::ErrorName;
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::{MAX_BUNDLE_BYTES, Upload};
 use slipway_domain::release::TemplateParameter;
+use slipway_packaging::{Application, PackagingError};
+use slipway_template::MAX_TEMPLATE_BYTES;
 use tempfile::NamedTempFile;
 
 use crate::application::Read;
@@ -32,7 +34,19 @@ pub(crate) struct Bundle {
     pub(crate) digest: Digest,
     /// The parameters that its template declares.
     pub(crate) parameters: Vec<TemplateParameter>,
-    tree: Tree,
+    /// How many files it has.
+    pub(crate) files: usize,
+    /// How many bytes they have, not compressed.
+    pub(crate) bytes: u64,
+    content: Content,
+}
+
+/// Where a bundle's files are.
+enum Content {
+    /// In the application's folder.
+    Folder(Tree),
+    /// In a zip that an earlier job made.
+    Zip(PathBuf),
 }
 
 /// The template, if it is not named: what `sam build` made, else the source.
@@ -52,43 +66,85 @@ impl Bundle {
     pub(crate) fn read(template: &Path) -> Result<(Self, Vec<String>), CliError> {
         let Read { folder, source, application, .. } = Read::from(template)?;
         let tree = folder.tree(&application.paths(), Some(&source)).map_err(|error| application.explain(error))?;
-        let digest = Digest::new(tree.listing().digest().as_str())
+        let listing = tree.listing().clone();
+        Ok((Self::of(&application, &listing, Content::Folder(tree))?, crate::application::warnings(&application)))
+    }
+
+    /// Reads a bundle that [`Bundle::write`] wrote: what it holds is digested anew, and nothing that its name says is believed.
+    pub(crate) fn open(zip: &Path) -> Result<(Self, Vec<String>), CliError> {
+        let reading = |error: std::io::Error| CliError::Usage(format!("reading the bundle {}: {error}", zip.display()));
+        let mut archive = Archive::open(File::open(zip).map_err(reading)?, &Limits::default())?;
+        let listing = archive.verify()?;
+        let template = archive
+            .read_file(TEMPLATE, MAX_TEMPLATE_BYTES as u64)
+            .map_err(|error| PackagingError::of_document(TEMPLATE, error))?;
+        let application = Application::read(TEMPLATE, &template, |path, limit| archive.read_file(path, limit))?;
+        let content = Content::Zip(zip.to_path_buf());
+        Ok((Self::of(&application, &listing, content)?, crate::application::warnings(&application)))
+    }
+
+    fn of(application: &Application, listing: &Listing, content: Content) -> Result<Self, CliError> {
+        let digest = Digest::new(listing.digest().as_str())
             .map_err(|error| CliError::named(ErrorName::Internal, error.to_string()))?;
         // What cannot be packaged is said here, and not only when it was sent.
-        application.plan(tree.listing())?;
-        Ok((Self { digest, parameters: application.parameters(), tree }, crate::application::warnings(&application)))
+        application.plan(listing)?;
+        let (files, bytes) = (listing.entries().len(), listing.total_bytes());
+        Ok(Self { digest, parameters: application.parameters(), files, bytes, content })
     }
 
-    /// How many files it has.
-    pub(crate) fn files(&self) -> usize {
-        self.tree.listing().entries().len()
-    }
-
-    /// How many bytes they have, not compressed.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tree.listing().total_bytes()
-    }
-
-    /// Writes the zip to a file that goes when it is dropped. It takes a while, and all cores.
+    /// Its zip, in a file. It takes a while, and all cores, where it has to be deflated: then the file goes when it is dropped.
     pub(crate) fn zip(&self) -> Result<Zip, CliError> {
-        let file = NamedTempFile::new().map_err(|error| CliError::local("making a temporary file", error))?;
-        let bytes = self.tree.write_zip(BufWriter::with_capacity(BUFFER, file.as_file()))?;
-        if bytes > MAX_BUNDLE_BYTES {
-            let message = format!("the bundle has {bytes} bytes; the limit is {MAX_BUNDLE_BYTES}");
+        let zip = match &self.content {
+            Content::Folder(tree) => {
+                let file = NamedTempFile::new().map_err(|error| CliError::local("making a temporary file", error))?;
+                let bytes = tree.write_zip(BufWriter::with_capacity(BUFFER, file.as_file()))?;
+                Zip { file: ZipFile::Ours(file), bytes }
+            }
+            Content::Zip(path) => {
+                let known = std::fs::metadata(path).map_err(|error| CliError::local("reading the bundle", error))?;
+                Zip { file: ZipFile::Theirs(path.clone()), bytes: known.len() }
+            }
+        };
+        if zip.bytes > MAX_BUNDLE_BYTES {
+            let message = format!("the bundle has {} bytes; the limit is {MAX_BUNDLE_BYTES}", zip.bytes);
             return Err(CliError::named(ErrorName::LimitExceeded, message));
         }
-        Ok(Zip { file, bytes })
+        Ok(zip)
+    }
+
+    /// Writes its zip to `path`. Gives its size.
+    pub(crate) fn write(&self, path: &Path) -> Result<u64, CliError> {
+        let zip = self.zip()?;
+        let writing = |error: std::io::Error| CliError::local(format!("writing {}", path.display()), error);
+        let mut to = File::create(path).map_err(writing)?;
+        std::io::copy(&mut zip.open()?, &mut to).map_err(writing)
     }
 }
 
 /// A written bundle.
 pub(crate) struct Zip {
-    file: NamedTempFile,
+    file: ZipFile,
     /// Its size.
     pub(crate) bytes: u64,
 }
 
+/// Whose file it is in.
+enum ZipFile {
+    /// One that goes when it is dropped.
+    Ours(NamedTempFile),
+    /// One that was given.
+    Theirs(PathBuf),
+}
+
 impl Zip {
+    fn open(&self) -> Result<File, CliError> {
+        let opened = match &self.file {
+            ZipFile::Ours(file) => file.reopen(),
+            ZipFile::Theirs(path) => File::open(path),
+        };
+        opened.map_err(|error| CliError::local("reading the bundle", error))
+    }
+
     /// Sends it. The URL is a right to upload, and is in no message.
     pub(crate) async fn send(&self, client: &Client, upload: &Upload) -> Result<(), CliError> {
         let mut delay = Duration::from_millis(500);
@@ -106,8 +162,7 @@ impl Zip {
     }
 
     async fn try_send(&self, client: &Client, upload: &Upload) -> Result<(), CliError> {
-        let file: File = self.file.reopen().map_err(|error| CliError::local("reading the bundle", error))?;
-        let mut request = client.put(&upload.url).body(Body::from(tokio::fs::File::from_std(file)));
+        let mut request = client.put(&upload.url).body(Body::from(tokio::fs::File::from_std(self.open()?)));
         for (name, value) in &upload.headers {
             request = request.header(name, value);
         }
@@ -155,10 +210,31 @@ mod tests {
         std::fs::write(folder.path().join("secret.txt"), "y").unwrap();
         std::fs::write(&path, TEMPLATE).unwrap();
         let (bundle, _) = Bundle::read(&path).unwrap();
-        assert_eq!(bundle.files(), 2);
+        assert_eq!(bundle.files, 2);
         let zip = bundle.zip().unwrap();
-        assert_eq!(zip.bytes, zip.file.as_file().metadata().unwrap().len());
+        assert_eq!(zip.bytes, zip.open().unwrap().metadata().unwrap().len());
         assert_eq!(Bundle::read(&path).unwrap().0.digest, bundle.digest);
+    }
+
+    #[test]
+    fn what_was_kept_in_a_file_is_the_same_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("template.yaml");
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        std::fs::write(folder.path().join("src/app.py"), "x").unwrap();
+        std::fs::write(&path, format!("Parameters:\n  P:\n    Type: String\n{TEMPLATE}")).unwrap();
+        let (read, _) = Bundle::read(&path).unwrap();
+        let kept = folder.path().join("kept.zip");
+        let bytes = read.write(&kept).unwrap();
+        let (opened, _) = Bundle::open(&kept).unwrap();
+        assert_eq!((&opened.digest, opened.files, opened.bytes), (&read.digest, 2, read.bytes));
+        assert_eq!(opened.parameters.len(), 1);
+        assert_eq!(opened.zip().unwrap().bytes, bytes);
+        let mut changed = std::fs::read(&kept).unwrap();
+        changed.truncate(changed.len() - 1);
+        std::fs::write(&kept, changed).unwrap();
+        assert_eq!(Bundle::open(&kept).err().unwrap().name(), Some(ErrorName::BundleInvalid));
+        assert_eq!(Bundle::open(&folder.path().join("none.zip")).err().unwrap().exit_code(), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The commands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,8 +17,8 @@ use crate::Again;
 use crate::api::{Api, Asker};
 use crate::approve::{self, Decided, Proof};
 use crate::args::{
-    Audit, AuditAction, Command, Connection, Decide, Deploy, Environments, Follow, History, Reading, Repair, Rollback,
-    Teardown, Unlock, Where, Why,
+    Audit, AuditAction, BundleUp, Command, Connection, Decide, Deploy, Environments, Follow, History, Reading, Repair,
+    Rollback, Teardown, Unlock, Where, Why,
 };
 use crate::audit::{self, Chain};
 use crate::bundle::{self, Bundle};
@@ -37,6 +37,7 @@ use crate::teardown;
 /// Runs a command. Gives its exit code.
 pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
     match command {
+        Command::Bundle(flags) => bundle_up(flags, env, console).await,
         Command::Deploy(flags) => deploy(flags, env, console, again).await,
         Command::Teardown(flags) => tear_down(flags, env, console, again).await,
         Command::Rollback(flags) => rollback(flags, env, console, again).await,
@@ -187,17 +188,21 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
     let (config_file, is_named) = settings::config_file(flags, env);
     let config = config_text(&config_file, is_named)?;
     let wanted = settings::wanted(flags, env, &on.stage, config.as_deref())?;
-    let template = bundle::template(settings::template(flags, env))?;
+    let bundled = settings::bundle(flags, env);
+    let template = if bundled.is_some() { None } else { Some(bundle::template(settings::template(flags, env))?) };
     let session = session(on, &flags.connection, env).await?;
     let job = settings::job(flags.job.as_ref(), env);
 
-    console.progress("reading what the template references");
-    let shown = template.display().to_string();
-    let (bundle, warnings) = aside(move || Bundle::read(&template)).await?;
+    let bundle = match (bundled, template) {
+        (Some(zip), _) => {
+            console.progress("reading the bundle");
+            let shown = zip.display().to_string();
+            told(aside(move || Bundle::open(&zip)).await?, &shown, console)
+        }
+        (None, Some(template)) => read(template, console).await?,
+        (None, None) => return Err(CliError::named(ErrorName::Internal, "there is nothing to deploy")),
+    };
     let bundle = Arc::new(bundle);
-    warnings.iter().for_each(|warning| console.line(warning));
-    let short: String = bundle.digest.as_str().chars().take(12).collect();
-    console.line(&format!("Bundle {short}: {} files, {} of {shown}", bundle.files(), size(bundle.bytes())));
     let launch = wanted.launch(bundle.digest.clone());
     // Before anything leaves the job: a secret in the open least of all.
     may_be_given(&bundle.parameters, &launch.parameters)
@@ -206,7 +211,7 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
         on: session.on.clone(),
         job: job.clone(),
         // How long the zip is, nobody knows before it is made, and it is only made if it is to be sent.
-        bundle_bytes: bundle.bytes(),
+        bundle_bytes: bundle.bytes,
         launch,
     };
     let admitted = admit(&session, console, &bundle, request).await?;
@@ -218,6 +223,46 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
     let stop = settings::stop(&flags.following);
     let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
     finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+}
+
+/// Reads what a template references.
+async fn read(template: PathBuf, console: &Console) -> Result<Bundle, CliError> {
+    console.progress("reading what the template references");
+    let shown = template.display().to_string();
+    Ok(told(aside(move || Bundle::read(&template)).await?, &shown, console))
+}
+
+/// Says what a bundle holds, and what a person should know of its template.
+fn told((bundle, warnings): (Bundle, Vec<String>), of: &str, console: &Console) -> Bundle {
+    warnings.iter().for_each(|warning| console.line(warning));
+    let short: String = bundle.digest.as_str().chars().take(12).collect();
+    console.line(&format!("Bundle {short}: {} files, {} of {of}", bundle.files, size(bundle.bytes)));
+    bundle
+}
+
+/// What `slipway bundle` wrote.
+#[derive(Debug, Serialize)]
+struct Written {
+    bundle: String,
+    file: PathBuf,
+    files: usize,
+    bytes: u64,
+}
+
+async fn bundle_up(flags: &BundleUp, env: &Env, console: &Console) -> Result<u8, CliError> {
+    let template = bundle::template(flags.template.clone().or_else(|| settings::template_variable(env)))?;
+    let bundle = read(template, console).await?;
+    console.progress("deflating");
+    let to = settings::bundle_file(flags.output.clone(), env);
+    let (bundle, file, bytes) = aside(move || {
+        let bytes = bundle.write(&to)?;
+        Ok((bundle, to, bytes))
+    })
+    .await?;
+    console.done();
+    console.line(&format!("Wrote {}: {}.", file.display(), size(bytes)));
+    console.document(&Written { bundle: bundle.digest.to_string(), file, files: bundle.files, bytes });
+    Ok(0)
 }
 
 fn config_text(path: &Path, is_named: bool) -> Result<Option<String>, CliError> {

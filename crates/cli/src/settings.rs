@@ -283,6 +283,17 @@ pub(crate) fn template(flags: &Deploy, env: &Env) -> Option<PathBuf> {
     flags.template.clone().or_else(|| template_variable(env))
 }
 
+/// The bundle that an earlier job made, if one is named: where a flag names a template, that is meant.
+pub(crate) fn bundle(flags: &Deploy, env: &Env) -> Option<PathBuf> {
+    let named = env.get("SLIPWAY_BUNDLE").filter(|_| flags.template.is_none());
+    flags.bundle.clone().or_else(|| named.map(PathBuf::from))
+}
+
+/// Where `slipway bundle` writes.
+pub(crate) fn bundle_file(flag: Option<PathBuf>, env: &Env) -> PathBuf {
+    flag.unwrap_or_else(|| env.get("SLIPWAY_BUNDLE").unwrap_or("slipway-bundle.zip").into())
+}
+
 /// The template that the environment names.
 pub(crate) fn template_variable(env: &Env) -> Option<PathBuf> {
     env.get("SLIPWAY_TEMPLATE").map(PathBuf::from)
