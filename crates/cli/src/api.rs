@@ -87,8 +87,12 @@ impl Api {
     }
 
     /// Asks how things stand, for an answer that is needed.
-    pub(crate) async fn status_patiently(&self, on: &On) -> Result<Status, CliError> {
-        self.look(Question::Status(StatusRequest { on: on.clone(), deployment: None })).await
+    pub(crate) async fn status_patiently(
+        &self,
+        on: &On,
+        deployment: Option<&DeploymentId>,
+    ) -> Result<Status, CliError> {
+        self.look(Question::Status(StatusRequest { on: on.clone(), deployment: deployment.cloned() })).await
     }
 
     /// Asks what is recorded of an environment after row number `after`.

@@ -25,7 +25,7 @@ Settings come from flags, then from the environment, then from GitLab's predefin
   SLIPWAY_READER               without an ID token: name or ARN of the function `reader`, asked with AWS credentials
   SLIPWAY_PROJECT              for that: the GitLab project's number
   SLIPWAY_TEMPLATE, SLIPWAY_BUNDLE, SLIPWAY_CONFIG_FILE, SLIPWAY_CONFIG_ENV, SLIPWAY_PARAMETER_OVERRIDES, SLIPWAY_TAGS,
-  SLIPWAY_CAPABILITIES, SLIPWAY_EXPIRES_IN, SLIPWAY_DOTENV   as the flags of `slipway deploy`
+  SLIPWAY_CAPABILITIES, SLIPWAY_EXPIRES_IN, SLIPWAY_DOTENV, SLIPWAY_REVIEW, SLIPWAY_JUNIT   as the flags of `slipway deploy`
   AWS_REGION                   the control plane's region (else that of an ARN in SLIPWAY_API)
   NO_COLOR                     no progress line on a terminal
   SLIPWAY_POLL_MILLIS          how often to look, in milliseconds, where 2 s to 10 s is too slow
@@ -172,6 +172,12 @@ Examples:
   slipway audit --stage prod
   slipway audit verify --stage prod --noted 12:4f0c…")]
     Audit(Audit),
+    /// Print what makes a shell complete commands and flags
+    #[command(after_help = "\
+Examples:
+  slipway completions bash > /etc/bash_completion.d/slipway
+  source <(slipway completions zsh)")]
+    Completions(Completions),
     /// Put an application's artifacts into a bucket, and write its template with their S3 locations
     #[command(after_help = "\
 Takes the place of `aws cloudformation package`, without Slipway's control plane: docs/PACKAGING.md. Credentials are looked for in the
@@ -181,6 +187,13 @@ Examples:
   slipway package --template-file template.yaml --s3-bucket my-bucket --output-template-file packaged.yaml
   slipway package --s3-bucket my-bucket --s3-prefix news --use-json > packaged.json")]
     Package(Package),
+}
+
+/// `slipway completions`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// `slipway package`
@@ -268,6 +281,12 @@ pub(crate) struct Following {
     /// Where to write the environment's URL and outputs for later jobs (SLIPWAY_DOTENV, default: slipway.env)
     #[arg(long, value_name = "FILE")]
     pub(crate) dotenv: Option<PathBuf>,
+    /// Where to write what the change set changes, as Markdown (SLIPWAY_REVIEW)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) review: Option<PathBuf>,
+    /// Where to write the steps and the resources as a JUnit report (SLIPWAY_JUNIT)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 /// `slipway bundle`
@@ -577,8 +596,11 @@ pub(crate) struct Follow {
     #[command(flatten)]
     pub(crate) following: Following,
     /// The execution to follow (default: the environment's last deployment)
-    #[arg(long, value_name = "ARN")]
+    #[arg(long, value_name = "ARN", conflicts_with = "deployment")]
     pub(crate) execution: Option<String>,
+    /// The deployment to follow: SLIPWAY_DEPLOYMENT of the dotenv report of the job that began it
+    #[arg(long, value_name = "ID")]
+    pub(crate) deployment: Option<String>,
 }
 
 /// `slipway approve` and `slipway reject`
@@ -594,6 +616,10 @@ pub(crate) struct Decide {
     /// Decide as the AWS role or user whose credentials are found in the usual places, instead of with a job's ID token
     #[arg(long, requires = "url", conflicts_with = "follow")]
     pub(crate) aws: bool,
+    /// The deployment that is decided on, instead of the environment's last one: SLIPWAY_DEPLOYMENT of the dotenv report of the job that
+    /// began it
+    #[arg(long, value_name = "ID", conflicts_with = "url")]
+    pub(crate) deployment: Option<String>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,

@@ -17,21 +17,22 @@ use crate::Again;
 use crate::api::{Api, Asker};
 use crate::approve::{self, Decided, Proof};
 use crate::args::{
-    Audit, AuditAction, BundleUp, Command, Connection, Decide, Deploy, Environments, Follow, History, Reading, Repair,
-    Rollback, Teardown, Unlock, Where, Why,
+    Audit, AuditAction, BundleUp, Command, Connection, Decide, Deploy, Environments, Follow, Following, History,
+    Reading, Repair, Rollback, Teardown, Unlock, Where, Why,
 };
 use crate::audit::{self, Chain};
 use crate::bundle::{self, Bundle};
-use crate::console::Console;
+use crate::console::{Console, Phase};
 use crate::dotenv::{self, Facts};
 use crate::error::CliError;
 use crate::execution::{Executions, How, Running};
-use crate::follow::{Followed, Session, follow};
+use crate::follow::{Followed, Seen, Session, follow};
 use crate::http;
+use crate::junit;
 use crate::registry;
 use crate::repair;
 use crate::report::{Ended, Report, print_outputs};
-use crate::settings::{self, Env, Reader, Secret, Stop, TokenSource};
+use crate::settings::{self, Env, Files, Reader, Secret, Stop, TokenSource};
 use crate::teardown;
 
 /// Runs a command. Gives its exit code.
@@ -68,6 +69,7 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
         Command::Reject(flags) => decide(flags, Verdict::Reject, env, console, again).await,
+        Command::Completions(flags) => crate::completions::completions(flags, console),
         Command::Package(flags) => crate::package::package(flags, env, console).await,
     }
 }
@@ -193,6 +195,7 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
     let session = session(on, &flags.connection, env).await?;
     let job = settings::job(flags.job.as_ref(), env);
 
+    console.enter(Phase::Bundle);
     let bundle = match (bundled, template) {
         (Some(zip), _) => {
             console.progress("reading the bundle");
@@ -215,14 +218,15 @@ async fn deploy(flags: &Deploy, env: &Env, console: &Console, again: &Again) -> 
         launch,
     };
     let admitted = admit(&session, console, &bundle, request).await?;
+    console.enter(Phase::ChangeSet);
     let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
     }
     let stop = settings::stop(&flags.following);
-    let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
-    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+    let (report, seen) = follow(&session, console, Followed::Execution(running.arn), stop).await?;
+    finish(&report, &seen, stop, console, &settings::files(&flags.following, env))
 }
 
 /// Reads what a template references.
@@ -348,10 +352,16 @@ fn started(session: &Session, console: &Console, running: &Running, again: &Agai
 }
 
 /// Prints and writes down how it ended.
-fn finish(report: &Report, stop: Stop, console: &Console, dotenv: Option<&Path>) -> Result<u8, CliError> {
+fn finish(report: &Report, seen: &Seen, stop: Stop, console: &Console, files: &Files) -> Result<u8, CliError> {
     let tells = matches!(report.result, Ended::Succeeded | Ended::NoChanges | Ended::AwaitingApproval);
-    if let Some(path) = dotenv.filter(|_| tells) {
+    if let Some(path) = files.dotenv.as_ref().filter(|_| tells) {
         write_dotenv(path, report, console)?;
+    }
+    if let (Some(path), Some(review)) = (&files.review, &seen.review) {
+        write(path, review.to_markdown())?;
+    }
+    if let Some(path) = &files.junit {
+        write(path, junit::report(report, &seen.events, &console.passed())?)?;
     }
     report.print(console);
     console.document(report);
@@ -371,7 +381,11 @@ fn write_dotenv(path: &Path, report: &Report, console: &Console) -> Result<(), C
     };
     let dotenv = dotenv::render(facts);
     dotenv.notes.iter().for_each(|note| console.line(note));
-    std::fs::write(path, dotenv.text).map_err(|error| CliError::local(format!("writing {}", path.display()), error))
+    write(path, dotenv.text)
+}
+
+fn write(path: &Path, text: String) -> Result<(), CliError> {
+    std::fs::write(path, text).map_err(|error| CliError::local(format!("writing {}", path.display()), error))
 }
 
 async fn tear_down(flags: &Teardown, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
@@ -383,6 +397,7 @@ async fn tear_down(flags: &Teardown, env: &Env, console: &Console, again: &Again
         return Ok(0);
     }
     let job = settings::job(flags.job.as_ref(), env);
+    console.enter(Phase::Teardown);
     let request = TeardownRequest { on: session.on.clone(), job: job.clone(), purge_logs: flags.purge_logs };
     let admitted = session.api.teardown(request).await?;
     let running = start(&session, console, &admitted, &job).await?;
@@ -390,13 +405,14 @@ async fn tear_down(flags: &Teardown, env: &Env, console: &Console, again: &Again
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
     }
-    let report = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
-    finish(&report, Stop::End, console, None)
+    let (report, seen) = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
+    finish(&report, &seen, Stop::End, console, &Files::default())
 }
 
 async fn rollback(flags: &Rollback, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
     let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
     let job = settings::job(flags.job.as_ref(), env);
+    console.enter(Phase::ChangeSet);
     let admitted = session.api.rollback(RollbackRequest { on: session.on.clone(), job: job.clone() }).await?;
     let running = start(&session, console, &admitted, &job).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
@@ -404,8 +420,8 @@ async fn rollback(flags: &Rollback, env: &Env, console: &Console, again: &Again)
         return Ok(started(&session, console, &running, again));
     }
     let stop = settings::stop(&flags.following);
-    let report = follow(&session, console, Followed::Execution(running.arn), stop).await?;
-    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+    let (report, seen) = follow(&session, console, Followed::Execution(running.arn), stop).await?;
+    finish(&report, &seen, stop, console, &settings::files(&flags.following, env))
 }
 
 async fn go_on_with_rollback(flags: &Repair, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
@@ -415,13 +431,14 @@ async fn go_on_with_rollback(flags: &Repair, env: &Env, console: &Console, again
     let job = settings::job(flags.job.as_ref(), env);
     let request = RepairRequest { on: session.on.clone(), job: job.clone(), asked: asked.clone() };
     let admitted = session.api.repair(request).await?;
+    console.enter(Phase::Repair);
     let running = start(&session, console, &admitted, &asked.job(&job)).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, Some(&running.arn)));
     if flags.no_follow {
         return Ok(started(&session, console, &running, again));
     }
-    let report = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
-    let code = finish(&report, Stop::End, console, None)?;
+    let (report, seen) = follow(&session, console, Followed::Execution(running.arn), Stop::End).await?;
+    let code = finish(&report, &seen, Stop::End, console, &Files::default())?;
     if let (Ended::NeedsRepair, Some(found)) = (report.result, &report.found) {
         let command = command("repair", &session.on, &flags.connection, None);
         repair::ways_on(found, &command).iter().for_each(|line| console.line(line));
@@ -463,15 +480,19 @@ async fn unlock(flags: &Unlock, env: &Env, console: &Console) -> Result<u8, CliE
 async fn follow_again(flags: &Follow, env: &Env, console: &Console, again: &Again) -> Result<u8, CliError> {
     let session = session(settings::on(&flags.at, env)?, &flags.connection, env).await?;
     let _ = again.set(follow_command(&session.on, &flags.connection, flags.execution.as_deref()));
-    let what = flags.execution.clone().map_or(Followed::Last, Followed::Execution);
+    let what = match (flags.execution.clone(), settings::deployment(flags.deployment.as_deref())?) {
+        (Some(execution), _) => Followed::Execution(execution),
+        (None, Some(deployment)) => Followed::Deployment(deployment),
+        (None, None) => Followed::Last,
+    };
     let stop = settings::stop(&flags.following);
-    let report = follow(&session, console, what, stop).await?;
-    finish(&report, stop, console, Some(&settings::dotenv(&flags.following, env)))
+    let (report, seen) = follow(&session, console, what, stop).await?;
+    finish(&report, &seen, stop, console, &settings::files(&flags.following, env))
 }
 
 async fn status(flags: &crate::args::Status, env: &Env, console: &Console) -> Result<u8, CliError> {
     let (api, on) = looking_at(&flags.at, &flags.connection, &flags.reading, env).await?;
-    let status = api.status_patiently(&on).await?;
+    let status = api.status_patiently(&on, None).await?;
     console.line(&format!("{}: {}", status.environment, status.state.as_str()));
     for (what, value) in [
         ("stack", Some(status.stack_name.to_string())),
@@ -569,15 +590,21 @@ async fn decide(
         Some(_) if !flags.follow => None,
         Some(_) | None => Some(session(settings::on(&flags.at, env)?, &flags.connection, env).await?),
     };
+    let deployment = settings::deployment(flags.deployment.as_deref())?;
     let standing = match &session {
-        Some(session) => Some(session.api.status_patiently(&session.on).await?),
+        Some(session) => Some(session.api.status_patiently(&session.on, deployment.as_ref()).await?),
         None => None,
     };
     let waiting = standing.as_ref().and_then(|status| status.deployment.as_ref());
     let link = match (&flags.url, waiting.and_then(|waiting| waiting.approval_url.as_ref())) {
         (Some(link), _) | (None, Some(link)) => link,
         (None, None) if waiting.is_some_and(|waiting| waiting.approval_answer.is_some()) => {
-            return answered(flags, decision, session.as_ref(), waiting, console, again).await;
+            return answered(flags, env, decision, session.as_ref(), waiting, console, again).await;
+        }
+        // Who names it and only wants to know how it ends is told that: there may have been nothing to change, and so to decide.
+        (None, None) if deployment.is_some() && flags.follow && waiting.is_some_and(|it| it.outcome.is_some()) => {
+            console.line("There is nothing to decide any more: it ended.");
+            return followed(session.as_ref(), flags, env, waiting, console, again).await;
         }
         (None, None) => {
             let name = standing.as_ref().map(|status| status.environment.to_string()).unwrap_or_default();
@@ -599,29 +626,42 @@ async fn decide(
     console.line(&decided.message);
     // Whose approval is not enough alone need not wait for the others.
     let follows = flags.follow && decided.state != approve::OPEN;
-    let (Some(session), Some(waiting), true) = (&session, waiting, follows) else {
+    if !follows {
         console.document(&DecisionDocument { decision, decided: &decided });
         return Ok(0);
+    }
+    followed(session.as_ref(), flags, env, waiting, console, again).await
+}
+
+/// Follows the deployment that was decided on to its end.
+async fn followed(
+    session: Option<&Session>,
+    flags: &Decide,
+    env: &Env,
+    decided: Option<&DeploymentStatus>,
+    console: &Console,
+    again: &Again,
+) -> Result<u8, CliError> {
+    let (Some(session), Some(decided)) = (session, decided) else {
+        return Err(CliError::named(ErrorName::NotFound, "there is no deployment to follow"));
     };
     let _ = again.set(follow_command(&session.on, &flags.connection, None));
-    let report = follow(session, console, Followed::Deployment(waiting.id.clone()), Stop::End).await?;
-    finish(&report, Stop::End, console, None)
+    let (report, seen) = follow(session, console, Followed::Deployment(decided.id.clone()), Stop::End).await?;
+    finish(&report, &seen, Stop::End, console, &settings::files(&Following::default(), env))
 }
 
 /// Nothing is left to decide: says how it was decided, and follows where that is what was wanted.
 async fn answered(
     flags: &Decide,
+    env: &Env,
     decision: Verdict,
     session: Option<&Session>,
     waiting: Option<&DeploymentStatus>,
     console: &Console,
     again: &Again,
 ) -> Result<u8, CliError> {
-    let (Some(session), Some(waiting)) = (session, waiting) else {
-        return Err(CliError::named(ErrorName::NotFound, "no deployment awaits approval"));
-    };
-    let answer = waiting.approval_answer.clone().unwrap_or_default();
-    if waiting.approval_verdict != Some(decision) {
+    let answer = waiting.and_then(|waiting| waiting.approval_answer.clone()).unwrap_or_default();
+    if waiting.and_then(|waiting| waiting.approval_verdict) != Some(decision) {
         return Err(CliError::named(ErrorName::NotAllowed, answer));
     }
     console.line(&answer);
@@ -630,9 +670,7 @@ async fn answered(
         console.document(&DecisionDocument { decision, decided: &decided });
         return Ok(0);
     }
-    let _ = again.set(follow_command(&session.on, &flags.connection, None));
-    let report = follow(session, console, Followed::Deployment(waiting.id.clone()), Stop::End).await?;
-    finish(&report, Stop::End, console, None)
+    followed(session, flags, env, waiting, console, again).await
 }
 
 /// The command that follows the same deployment again.

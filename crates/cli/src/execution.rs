@@ -102,7 +102,7 @@ impl Executions {
             let stands = match (action, earlier.status.as_str()) {
                 // The row is the truth: what made something live did so, whatever its execution came to.
                 (Action::Deploy, _) => *done_by == Some(DeploymentId::from_execution(earlier.started_at, &arn)),
-                (Action::Teardown, "SUCCEEDED") => match api.status_patiently(on).await {
+                (Action::Teardown, "SUCCEEDED") => match api.status_patiently(on, None).await {
                     Ok(status) => status.state == EnvironmentState::TornDown,
                     Err(error) if error.name() == Some(ErrorName::NotFound) => false,
                     Err(error) => return Err(error),

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use slipway_domain::ErrorName;
 use slipway_domain::cause::StackEvent;
-use slipway_domain::deployment::DeploymentId;
+use slipway_domain::deployment::{Action, DeploymentId};
 use slipway_domain::protocol::{DeploymentStatus, On, Status};
+use slipway_domain::review::Review;
 use tokio::time::Instant;
 
 use crate::api::Api;
-use crate::console::Console;
+use crate::console::{Console, Phase};
 use crate::error::CliError;
 use crate::execution::{Execution, Executions};
 use crate::repair;
@@ -48,13 +49,22 @@ pub(crate) enum Followed {
     Last,
 }
 
+/// What was seen of a deployment.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The stack's events, the oldest first.
+    pub(crate) events: Vec<StackEvent>,
+    /// What its change set changes.
+    pub(crate) review: Option<Review>,
+}
+
 /// Follows to the end that `stop` says.
 pub(crate) async fn follow(
     session: &Session,
     console: &Console,
     what: Followed,
     stop: Stop,
-) -> Result<Report, CliError> {
+) -> Result<(Report, Seen), CliError> {
     let (arn, deployment) = match what {
         Followed::Execution(arn) => (Some(arn), None),
         Followed::Deployment(id) => (None, Some(id)),
@@ -101,7 +111,7 @@ struct Follower<'s> {
 }
 
 impl Follower<'_> {
-    async fn run(mut self) -> Result<Report, CliError> {
+    async fn run(mut self) -> Result<(Report, Seen), CliError> {
         let Pace { first, longest } = self.session.pace;
         let mut delay = first;
         loop {
@@ -112,7 +122,10 @@ impl Follower<'_> {
                 news = self.show(status);
             }
             if let Some(report) = self.end(execution.as_ref(), status.as_ref()) {
-                return Ok(Report { seconds: self.began.elapsed().as_secs(), ..report });
+                let seen = status
+                    .and_then(|status| status.deployment)
+                    .map(|deployment| Seen { events: deployment.events, review: deployment.review });
+                return Ok((Report { seconds: self.began.elapsed().as_secs(), ..report }, seen.unwrap_or_default()));
             }
             self.say_that_it_goes_on(status.as_ref());
             delay = if news || self.ended.is_some() { first } else { (delay * 5 / 4).min(longest) };
@@ -195,10 +208,25 @@ impl Follower<'_> {
     /// Prints what is new. Tells whether anything is.
     fn show(&mut self, status: &Status) -> bool {
         let Some(deployment) = &status.deployment else { return false };
-        let mut lines = self.shown.review(deployment);
-        lines.extend(self.shown.events(&deployment.events));
-        lines.iter().for_each(|line| self.line(line));
-        !lines.is_empty()
+        let last = match deployment.action {
+            Action::Deploy => Phase::Stack,
+            Action::Teardown => Phase::Teardown,
+            Action::Repair => Phase::Repair,
+        };
+        let first = if deployment.action == Action::Deploy { Phase::ChangeSet } else { last };
+        let mut news = false;
+        for (phase, lines) in [
+            (first, self.shown.change_set(deployment)),
+            (Phase::Approval, self.shown.approval(deployment)),
+            (last, self.shown.events(&deployment.events)),
+        ] {
+            if !lines.is_empty() {
+                self.console.enter(phase);
+                news = true;
+            }
+            lines.iter().for_each(|line| self.line(line));
+        }
+        news
     }
 
     /// The report, if this is the end.
@@ -269,9 +297,8 @@ impl Shown {
         events.iter().filter(|event| self.events.insert(event.id.clone())).map(event_line).collect()
     }
 
-    /// Whom it waits for, what it did unasked, what a repair found, the change set in one line, the question to a person with
-    /// everything it takes to answer it, and what came of that: each once.
-    fn review(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
+    /// Whom it waits for, what it did unasked, what a repair found, and what the change set changes: each once.
+    fn change_set(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(holder) = &deployment.waits_for
             && self.holder.as_ref() != Some(&holder.deployment)
@@ -288,11 +315,16 @@ impl Shown {
         if let (Some(review), false) = (&deployment.review, self.summary) {
             self.summary = true;
             lines.push(format!("Change set: {}", review.summary()));
+            lines.extend(review.to_text().lines().map(|line| format!("  {line}")));
         }
+        lines
+    }
+
+    /// The question to a person, with everything it takes to answer it, and what came of that: each once.
+    fn approval(&mut self, deployment: &DeploymentStatus) -> Vec<String> {
+        let mut lines = Vec::new();
         if let (Some(link), false) = (&deployment.approval_url, self.question) {
             self.question = true;
-            let table = deployment.review.as_ref().map(|review| review.to_text()).unwrap_or_default();
-            lines.extend(table.lines().map(|line| format!("  {line}")));
             lines.push("A person has to approve this change set:".into());
             lines.push(format!("  {link}"));
             if let Some(wants) = &deployment.approval_wants {
@@ -335,8 +367,7 @@ fn event_line(event: &StackEvent) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use jiff::Timestamp;
-    use slipway_domain::deployment::Action;
-    use slipway_domain::review::{Change, ChangeAction, Review};
+    use slipway_domain::review::{Change, ChangeAction};
 
     use super::*;
 
@@ -391,19 +422,22 @@ mod tests {
     #[test]
     fn a_person_is_asked_once_with_the_whole_change_set() {
         let mut shown = Shown::default();
-        assert_eq!(shown.review(&deployment(vec![], None)), ["Change set: 2 changes"]);
-        let lines = shown.review(&deployment(vec![], Some("https://x/a/1")));
+        let waiting = deployment(vec![], Some("https://x/a/1"));
         assert_eq!(
-            lines.iter().take(3).map(String::as_str).collect::<Vec<_>>(),
+            shown.change_set(&waiting),
             [
+                "Change set: 2 changes",
                 "  Other changes (2)",
                 "    add  Api          AWS::Lambda::Function",
                 "    add  Billing/Api  AWS::Lambda::Function"
             ]
         );
-        assert!(lines.iter().any(|line| line.contains("https://x/a/1")));
-        assert_eq!(lines.last().unwrap(), "  until 1970-01-01 00:00 UTC");
-        assert!(shown.review(&deployment(vec![], Some("https://x/a/1"))).is_empty());
+        assert!(shown.approval(&deployment(vec![], None)).is_empty());
+        assert_eq!(
+            shown.approval(&waiting),
+            ["A person has to approve this change set:", "  https://x/a/1", "  until 1970-01-01 00:00 UTC"]
+        );
+        assert!(shown.change_set(&waiting).is_empty() && shown.approval(&waiting).is_empty());
     }
 
     #[test]

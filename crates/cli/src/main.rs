@@ -8,12 +8,14 @@ mod audit;
 mod aws;
 mod bundle;
 mod commands;
+mod completions;
 mod console;
 mod dotenv;
 mod error;
 mod execution;
 mod follow;
 mod http;
+mod junit;
 mod package;
 mod registry;
 mod repair;
@@ -47,7 +49,7 @@ fn environment() -> Env {
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let env = environment();
-    let console = Console::new(cli.json, env.get("NO_COLOR").is_none());
+    let console = Console::new(cli.json, env.get("NO_COLOR").is_none(), env.get("GITLAB_CI").is_some());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&console, &CliError::local("starting", error)),

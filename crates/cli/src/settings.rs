@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use slipway_domain::deployment::Launch;
+use slipway_domain::deployment::{DeploymentId, Launch};
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::names::{
     ApplicationName, Digest, EnvironmentKey, EnvironmentName, ParameterName, ProjectId, RolledBackName, StageName,
@@ -249,9 +249,31 @@ pub(crate) fn stop(flags: &Following) -> Stop {
     }
 }
 
-/// Where the dotenv report goes.
-pub(crate) fn dotenv(flags: &Following, env: &Env) -> PathBuf {
-    flags.dotenv.clone().unwrap_or_else(|| env.get("SLIPWAY_DOTENV").unwrap_or("slipway.env").into())
+/// Which files tell later jobs, and people, what came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The dotenv report.
+    pub(crate) dotenv: Option<PathBuf>,
+    /// What the change set changes, as Markdown.
+    pub(crate) review: Option<PathBuf>,
+    /// The steps and the resources, as JUnit's XML.
+    pub(crate) junit: Option<PathBuf>,
+}
+
+/// Where they go; a dotenv report is always wanted.
+pub(crate) fn files(flags: &Following, env: &Env) -> Files {
+    let or = |flag: &Option<PathBuf>, name| flag.clone().or_else(|| env.get(name).map(PathBuf::from));
+    Files {
+        dotenv: or(&flags.dotenv, "SLIPWAY_DOTENV").or_else(|| Some("slipway.env".into())),
+        review: or(&flags.review, "SLIPWAY_REVIEW"),
+        junit: or(&flags.junit, "SLIPWAY_JUNIT"),
+    }
+}
+
+/// Which deployment of an environment, if one is named.
+pub(crate) fn deployment(flag: Option<&str>) -> Result<Option<DeploymentId>, CliError> {
+    let parsed = flag.map(DeploymentId::parse).transpose();
+    parsed.map_err(|error| CliError::Usage(format!("--deployment: {error}")))
 }
 
 /// How often to look: at first, and at the longest.
