@@ -6,8 +6,10 @@
 pub mod browser;
 pub mod cloudformation;
 pub mod faults;
+pub mod npm;
 pub mod peers;
 pub mod person;
+pub mod pipeline;
 
 use std::collections::BTreeMap;
 use std::future::Future;

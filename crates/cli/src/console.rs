@@ -130,9 +130,8 @@ impl Console {
             return;
         }
         let at = Timestamp::now().as_second();
-        let end = if title.is_empty() { "" } else { "\n" };
-        let mark = format!("\u{1b}[0Ksection_{edge}:{at}:slipway_{number}\r\u{1b}[0K{title}{end}");
-        let _ = if self.json { write!(io::stderr(), "{mark}") } else { write!(io::stdout(), "{mark}") };
+        let mark = format!("\u{1b}[0Ksection_{edge}:{at}:slipway_{number}\r\u{1b}[0K{title}");
+        let _ = if self.json { writeln!(io::stderr(), "{mark}") } else { writeln!(io::stdout(), "{mark}") };
     }
 
     /// One line of progress or of the result.

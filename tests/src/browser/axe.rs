@@ -1,14 +1,10 @@
 //! axe-core, which finds what keeps people from using a page.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::fs;
 use std::sync::LazyLock;
 
-use slipway_local::target_dir;
-
-const PACKAGE: &str = "axe-core";
-const VERSION: &str = "4.14.1";
+use crate::npm;
 
 /// The rules, by axe's own tags: <https://www.deque.com/axe/core-documentation/api-documentation/#axecore-tags>.
 const TAGS: [&str; 6] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
@@ -47,23 +43,6 @@ pub(super) fn script() -> &'static str {
 
 /// axe's source. Installs it with npm, if it is not there.
 fn source() -> String {
-    let folder = target_dir().join("axe");
-    fs::create_dir_all(&folder).unwrap();
-    // Another test run may install it as well; the lock ends with the file handle.
-    let lock = File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let package = folder.join("node_modules").join(PACKAGE);
-    let version = format!("\"version\": \"{VERSION}\"");
-    if !fs::read_to_string(package.join("package.json")).is_ok_and(|found| found.contains(&version)) {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--no-save", "--prefix"]);
-        npm.arg(&folder).arg(format!("{PACKAGE}@{VERSION}")).stdin(Stdio::null());
-        let installed = npm.output().unwrap_or_else(|error| {
-            panic!(
-                "npm, which the tests of the approval page install {PACKAGE} with: {error} (Debian: apt install npm)"
-            )
-        });
-        assert!(installed.status.success(), "npm: {}", String::from_utf8_lossy(&installed.stderr));
-    }
-    fs::read_to_string(package.join("axe.min.js")).unwrap()
+    let folder = npm::install("axe", &[("axe-core", "4.14.1")], false);
+    fs::read_to_string(folder.join("axe-core/axe.min.js")).unwrap()
 }

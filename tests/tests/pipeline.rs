@@ -1,0 +1,250 @@
+//! `gitlab/slipway.yml`, included by the example application, in gitlab-ci-local against the embedded AWS. What gitlab-ci-local does not
+//! do itself is looked at in the resolved file: it links no `on_stop`, honours no `resource_group`, and interrupts nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
+use std::fs;
+
+use serde_json::{Value, json};
+use slipway_domain::names::{ApplicationName, EnvironmentName, StageName};
+use slipway_domain::protocol::On;
+use slipway_local::job::NewsJob;
+use slipway_local::{DEV, PROD, STAGING, inspect};
+use slipway_tests::person::Person;
+use slipway_tests::pipeline::{Project, Ran};
+use slipway_tests::{World, in_world, unique};
+
+fn news(stage: &str, environment: &str) -> On {
+    On {
+        application: ApplicationName::new("news").unwrap(),
+        stage: StageName::new(stage).unwrap(),
+        environment: EnvironmentName::new(environment).unwrap(),
+    }
+}
+
+#[track_caller]
+fn passed(ran: &Ran) {
+    assert_eq!(ran.code, 0, "{}", ran.log);
+}
+
+/// What one job printed.
+fn log_of<'r>(ran: &'r Ran, job: &str) -> Vec<&'r str> {
+    let lines = ran.log.lines().filter(|line| line.split_whitespace().next() == Some(job));
+    lines.filter_map(|line| line.split_once("> ").map(|(_, text)| text)).collect()
+}
+
+#[test]
+fn a_branch_gets_an_environment_of_its_own_and_its_stop_job_takes_it_away() {
+    in_world(|world| async move {
+        let project = Project::news(&["tests: pytest"]);
+        project.branch("Feature/X_1");
+        let job = NewsJob::new("deploy-dev", "Feature/X_1", unique());
+        let ran = project.run_in(world, &job, &[]);
+        passed(&ran);
+        assert!(log_of(&ran, "unit-tests-pytest").iter().any(|line| line.contains("10 passed")), "{}", ran.log);
+        let on = news("dev", "review/feature-x-1");
+        let status = world.settled(&job, &on).await;
+        assert_eq!(world.stack_status(DEV, &job, &on).await.as_deref(), Some("CREATE_COMPLETE"));
+
+        // What later jobs, and people, get of it.
+        let dotenv = project.artifact("deploy-dev", ".gitlab-ci-reports/dotenv/slipway.env");
+        assert!(dotenv.contains(&format!("SLIPWAY_ENVIRONMENT_URL={}\n", status.url.clone().unwrap())), "{dotenv}");
+        let review = project.artifact("deploy-dev", "slipway-review.md");
+        assert!(review.contains("ServicesFunctionRole"), "{review}");
+        let junit = project.artifact("deploy-dev", ".gitlab-ci-reports/junit/slipway-junit.xml");
+        assert!(junit.contains("NewsTable (AWS::DynamoDB::Table)") && junit.contains("failures=\"0\""), "{junit}");
+        let shown = log_of(&ran, "deploy-dev");
+        let review = shown.iter().position(|line| line.contains("Change set: 13 changes")).unwrap();
+        let event = shown.iter().position(|line| line.contains("CREATE_COMPLETE")).unwrap();
+        assert!(review < event, "{shown:?}");
+
+        // The next push goes to the same place.
+        let table = "  NewsTable:\n    Type: AWS::DynamoDB::Table\n";
+        let template = fs::read_to_string(project.path().join("template.yaml")).unwrap();
+        assert!(template.contains(table));
+        project
+            .write("template.yaml", &template.replace(table, &format!("  More:\n    Type: AWS::SNS::Topic\n{table}")));
+        project.commit();
+        let again = NewsJob::new("deploy-dev", "Feature/X_1", unique());
+        let ran = project.run_in(world, &again, &["build-dev", "deploy-dev"]);
+        passed(&ran);
+        assert_eq!(world.stack_status(DEV, &again, &on).await.as_deref(), Some("UPDATE_COMPLETE"));
+
+        // The branch is deleted: of the repository, its stop job has nothing.
+        let empty = Project::empty(&[]);
+        empty.branch("Feature/X_1");
+        let stop = NewsJob::new("stop-dev", "Feature/X_1", again.job.pipeline_id);
+        let ran = empty.run_in(world, &stop, &["stop-dev"]);
+        passed(&ran);
+        let gone = log_of(&ran, "stop-dev").iter().any(|line| line.starts_with("Torn down: review/feature-x-1"));
+        assert!(gone, "{}", ran.log);
+        assert_eq!(world.stack_status(DEV, &stop, &on).await, None);
+    });
+}
+
+/// Staging is live, and prod waits for a person.
+async fn waits_in_prod(project: &Project, world: &World) -> NewsJob {
+    let job = NewsJob::new("create-change-prod", "main", unique());
+    let ran = project.run_in(world, &job, &[]);
+    passed(&ran);
+    // What the scan finds, or that there is no scanner here, fails no pipeline.
+    assert!(ran.log.contains("WARN  dependency-scan"), "{}", ran.log);
+    assert!(log_of(&ran, "deploy-staging").iter().any(|line| line.starts_with("Live: staging")), "{}", ran.log);
+    let asked = log_of(&ran, "create-change-prod");
+    assert!(asked.contains(&"It was sent before: nothing to upload."), "{asked:?}");
+    assert!(asked.iter().any(|line| line.contains("A person has to approve this change set:")), "{asked:?}");
+    assert!(asked.iter().any(|line| line.starts_with("Awaiting approval: prod")), "{asked:?}");
+    assert!(log_of(&ran, "execute-change-prod").is_empty(), "it is a manual job: {}", ran.log);
+    job
+}
+
+#[test]
+fn the_default_branch_is_built_once_for_staging_and_by_another_users_manual_job_for_prod() {
+    in_world(|world| async move {
+        let project = Project::news(&["approval: job", "tests: none"]);
+        let job = waits_in_prod(&project, world).await;
+        let manual = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id).played_by(8, "release-manager");
+        let ran = project.run_in(world, &manual, &["execute-change-prod"]);
+        passed(&ran);
+        let shown = log_of(&ran, "execute-change-prod");
+        assert!(shown.iter().any(|line| line.starts_with("Live: prod")), "{}", ran.log);
+        let mut artifacts = Vec::new();
+        for account in [STAGING, PROD] {
+            let config = world.control_plane.emulator.sdk_config(account);
+            artifacts.push(inspect::artifacts(&config, "slipway-news-").await.unwrap());
+        }
+        assert!(!artifacts[0].is_empty());
+        assert_eq!(artifacts[0], artifacts[1], "the same bytes");
+
+        // Played again, it tells how that deployment ended.
+        let ran = project.run_in(world, &manual, &["execute-change-prod"]);
+        passed(&ran);
+
+        // The next pipeline changes nothing in prod: nobody is asked, and the manual job says so.
+        let next = NewsJob::new("create-change-prod", "main", unique());
+        let ran = project.run_in(world, &next, &["build-staging", "create-change-prod"]);
+        passed(&ran);
+        let unchanged = log_of(&ran, "create-change-prod").iter().any(|line| line.starts_with("No changes: prod"));
+        assert!(unchanged, "{}", ran.log);
+        let manual = NewsJob::new("execute-change-prod", "main", next.job.pipeline_id).played_by(8, "release-manager");
+        let ran = project.run_in(world, &manual, &["execute-change-prod"]);
+        passed(&ran);
+
+        // Where people decide in the browser, the manual job follows: a rejection is its end, too.
+        let browser = Project::news(&["approval: browser", "tests: none"]);
+        let template = fs::read_to_string(browser.path().join("template.yaml")).unwrap();
+        let changed = template.replace("\n  NewsTable:\n", "\n  More:\n    Type: AWS::SNS::Topic\n\n  NewsTable:\n");
+        assert_ne!(changed, template);
+        browser.write("template.yaml", &changed);
+        browser.commit();
+        let job = waits_in_prod(&browser, world).await;
+        let link = world.asked(&job, &news("prod", "prod")).await;
+        let mut person = Person::new(world);
+        let page = person.signs_in(&link, "release-manager").await;
+        assert_eq!(person.presses(&link, &page, "reject", "not today").await.status, 303);
+        let follows = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id);
+        let ran = browser.run_in(world, &follows, &["execute-change-prod"]);
+        assert_eq!(ran.code, 1, "{}", ran.log);
+        let shown = log_of(&ran, "execute-change-prod");
+        let cause = shown.iter().any(|line| line.starts_with("Root cause: ") && line.contains("not today"));
+        assert!(cause, "{}", ran.log);
+        assert!(shown.last().unwrap().starts_with("What to do: "), "{}", ran.log);
+    });
+}
+
+#[test]
+fn a_download_that_is_not_what_its_digest_says_runs_nothing() {
+    for (digest, says) in
+        [("0".repeat(64), "is not what its SHA-256 says."), (String::new(), "Give the SHA-256 of http")]
+    {
+        let project = Project::empty(&[]);
+        let definition = fs::read_to_string(project.path().join(".gitlab-ci.yml")).unwrap();
+        let (before, after) = definition.split_once("&sha256 \"").unwrap();
+        let (_, after) = after.split_once('"').unwrap();
+        project.write(".gitlab-ci.yml", &format!("{before}&sha256 \"{digest}\"{after}"));
+        project.commit();
+        project.branch("feature");
+        let ran = project.run(&["build-dev"]);
+        assert_ne!(ran.code, 0);
+        assert!(ran.log.contains(says) && !ran.log.contains("slipway 0."), "{}", ran.log);
+    }
+}
+
+/// The jobs of the resolved file, without its other keys.
+fn jobs(resolved: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    resolved.as_object().unwrap().iter().filter(|(_, job)| job.get("script").is_some())
+}
+
+/// In which pipelines a job is, whether it waits there for somebody or not.
+fn conditions(job: &Value) -> Vec<String> {
+    let rules = job["rules"].as_array().unwrap().iter().map(|rule| {
+        let mut rule = rule.as_object().unwrap().clone();
+        if rule.get("when") == Some(&json!("manual")) {
+            rule.retain(|name, _| name != "when" && name != "allow_failure");
+        }
+        Value::Object(rule).to_string()
+    });
+    let mut rules: Vec<String> = rules.collect();
+    rules.sort();
+    rules
+}
+
+#[test]
+fn what_gitlab_makes_of_the_file_holds_together() {
+    in_world(|_| async move {
+        for prefix in ["", "billing-"] {
+            let resolved = Project::empty(&[&format!("prefix: \"{prefix}\"")]).resolved().await;
+            let job = |name: &str| resolved[format!("{prefix}{name}")].clone();
+            let (deploy, stop) = (job("deploy-dev"), job("stop-dev"));
+            assert_eq!(deploy["environment"]["on_stop"], json!(format!("{prefix}stop-dev")));
+            assert_eq!(deploy["environment"]["name"], stop["environment"]["name"]);
+            assert_eq!(deploy["environment"]["url"], json!("$SLIPWAY_ENVIRONMENT_URL"));
+            assert_eq!(stop["environment"]["action"], json!("stop"));
+            assert_eq!(stop["environment"].get("url"), None);
+            assert_eq!(deploy["resource_group"], stop["resource_group"]);
+            assert_eq!(conditions(&deploy), conditions(&stop));
+            assert_eq!((&stop["needs"], &stop["variables"]["GIT_STRATEGY"]), (&json!([]), &json!("none")));
+            let mut changing = 0;
+            for (name, job) in jobs(&resolved) {
+                assert!(job.get("only").is_none() && job.get("except").is_none(), "{name}");
+                assert!(job["rules"].is_array(), "{name}");
+                let faults = json!(["runner_system_failure", "scheduler_failure", "api_failure"]);
+                assert_eq!(job["retry"]["when"], faults, "{name}");
+                if job.get("id_tokens").is_none() {
+                    assert!(job.get("environment").is_none() && job["interruptible"] == json!(true), "{name}");
+                    continue;
+                }
+                changing += 1;
+                assert_eq!(job["interruptible"], json!(false), "{name}");
+                assert_eq!(job["id_tokens"], json!({"SLIPWAY_ID_TOKEN": {"aud": "slipway"}}), "{name}");
+                assert_eq!(job["resource_group"], job["environment"]["name"], "{name}: one at a time");
+            }
+            assert_eq!(changing, 5);
+        }
+    });
+}
+
+#[test]
+fn who_wants_less_has_fewer_jobs() {
+    let branch_and_main = |inputs: &[&str]| {
+        let project = Project::empty(inputs);
+        let main = project.jobs();
+        project.branch("feature");
+        (project.jobs(), main)
+    };
+    let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let prod = "create-change-prod execute-change-prod";
+    let all = names(&format!("dependency-scan build-staging deploy-staging {prod}"));
+    assert_eq!(branch_and_main(&[]), (names("build-dev deploy-dev stop-dev"), all));
+    let (branch, main) = branch_and_main(&["tests: npm", "dependency_scan: false", "prod_stage: \"\""]);
+    assert_eq!(branch, names("unit-tests-npm build-dev deploy-dev stop-dev"));
+    assert_eq!(main, names("unit-tests-npm build-staging deploy-staging"));
+    let inputs = ["tests: cargo", "dev_stage: \"\"", "staging_stage: \"\"", "dependency_scan: false"];
+    let (branch, main) = branch_and_main(&inputs);
+    assert_eq!(branch, names("unit-tests-cargo"));
+    assert_eq!(main, names(&format!("unit-tests-cargo build-staging {prod}")));
+    // Where merge requests have pipelines, branches have none.
+    let (branch, main) = branch_and_main(&["tests: npm", "merge_requests: true"]);
+    assert_eq!(branch, names(""));
+    assert_eq!(main.len(), 6);
+}
