@@ -271,7 +271,8 @@ fn what_cannot_be_deleted_is_the_stages_to_decide() {
             };
             assert_eq!(deployment.said, [tried, then.to_owned()], "{stage}");
             // By force, what it depends on stays, too.
-            let stays: &[&str] = if stage == "retains" { &["Thing"] } else { &["Maker", "MakerRole", "Setting", "Thing"] };
+            let stays: &[&str] =
+                if stage == "retains" { &["Thing"] } else { &["Maker", "MakerRole", "Setting", "Thing"] };
             assert_eq!(left(&deployment.leftovers), stays, "{stage}");
         }
     });
