@@ -11,7 +11,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use slipway_domain::audit::{Act, Actor};
-use slipway_domain::branch::Because;
+use slipway_domain::branch::{Asked, Because};
 use slipway_domain::environment::EnvironmentState;
 use slipway_domain::protocol::{Ask, On, Question, WhyRequest};
 use slipway_local::DEV;
@@ -50,15 +50,16 @@ fn what_was_deleted_or_merged_is_torn_down() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
         let gitlab = &world.control_plane.gitlab;
-        let branches = ["feature/kept", "feature/gone", "merged", "merged-and-pushed", "develop"].map(named);
+        let branches =
+            ["feature/kept", "feature/gone", "merged", "merged-and-pushed", "develop", "merged-twice"].map(named);
         let mut environments = Vec::new();
         for branch in &branches {
             let job = job("deploy-dev", branch);
             environments.push((live(world, &job).await, job));
         }
-        let [kept, gone, merged, pushed, develop] = &branches;
+        let [kept, gone, merged, pushed, develop, twice] = &branches;
         let before = asked(world).await;
-        assert_eq!(before, (json!({"asked": 5, "unclear": 0, "expired": 0}), json!(0)));
+        assert_eq!(before, (json!({"asked": 6, "unclear": 0, "expired": 0}), json!(0)));
         assert_eq!(world.sweep().await["branches"]["asked"], 0, "it asks once a day");
 
         gitlab.delete_branch(101, gone);
@@ -66,7 +67,23 @@ fn what_was_deleted_or_merged_is_torn_down() {
         gitlab.merge_branch(101, pushed, "0123456789012345678901234567890123456789", 8);
         gitlab.protect_branch(develop);
         gitlab.merge_branch(101, develop, TIP, 9);
-        assert_eq!(asked(world).await, (json!({"asked": 5, "unclear": 0, "expired": 2}), json!(0)));
+        gitlab.merge_branch(101, twice, TIP, 10);
+        gitlab.open_merge_request(101, twice, 11);
+        // A plan asks, too, whenever GitLab was asked last, and changes nothing.
+        let planned = world.invoke(world.control_plane.output("SweepFunction"), &json!({"plan": {}})).await.unwrap();
+        let planned: Asked = serde_json::from_value(planned["branches"].clone()).unwrap();
+        assert_eq!((planned.asked, planned.unclear, planned.expired), (6, 0, 2));
+        let would =
+            |at: usize| planned.plan.iter().find(|one| one.environment.environment == environments[at].0.environment);
+        let gone_by = Because::BranchGone { branch: gone.clone() };
+        assert_eq!(would(1).map(|one| &one.because), Some(&gone_by));
+        assert_eq!(
+            would(2).map(|one| &one.because),
+            Some(&Because::Merged { branch: merged.clone(), merge_request: 7 })
+        );
+        assert_eq!(planned.plan.len(), 2, "{planned:?}");
+        assert_eq!(because(world, &environments[1].0).await, Value::Null);
+        assert_eq!(asked(world).await, (json!({"asked": 6, "unclear": 0, "expired": 2}), json!(0)));
         let merged_by = Because::Merged { branch: merged.clone(), merge_request: 7 };
         for (index, expected) in [
             (0, None),
@@ -74,6 +91,7 @@ fn what_was_deleted_or_merged_is_torn_down() {
             (2, Some(merged_by.clone())),
             (3, None),
             (4, None),
+            (5, None),
         ] {
             let (on, _) = &environments[index];
             assert_eq!(because(world, on).await, json!(expected), "{}", branches[index]);

@@ -354,6 +354,36 @@ fn what_is_not_known_to_be_unused_stays() {
 }
 
 #[test]
+fn a_look_that_knows_nothing_of_a_deployment_spares_what_it_launches() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (store, built) = (Store { world }, built(&named("again"), &[&named("layer")]));
+        let (first, second) = (on("dev", &named("review/first")), on("dev", &named("review/second")));
+        store.deploy(&first, &built).await;
+        store.age().await;
+        store.deploy(&second, &built).await;
+        // Its reading of the rows is of before both.
+        for on in [&first, &second] {
+            let key = |name: &str, value: String| (name.to_owned(), A::S(value));
+            let row = key("pk", format!("ENV#101#tiny#dev#{}", on.environment));
+            let delete = world.dynamodb.delete_item().table_name(world.control_plane.output("TableName"));
+            delete.set_key(Some([row, key("sk", "META".to_owned())].into())).send().await.unwrap();
+        }
+        let artifacts = store.artifacts(&built.digest).await;
+        for _ in 0..3 {
+            store.sweep().await;
+        }
+        let marks = store.marks().await;
+        assert!(![release(&built)].iter().chain(&artifacts).any(|unit| marks.contains_key(unit)), "{marks:?}");
+        assert_eq!(store.keys(&release(&built)).await.len(), 3);
+        // Once that is old, too, it is garbage: nothing else kept it.
+        store.age().await;
+        store.sweep().await;
+        assert!(store.marks().await.contains_key(&release(&built)));
+    });
+}
+
+#[test]
 fn a_release_that_lost_something_is_made_anew() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;

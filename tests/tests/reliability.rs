@@ -248,7 +248,7 @@ const STEPS: &[Step] = &[
         Action::Teardown,
         "Empty stack",
         Scenario::Emptying,
-        &["PutItem", "PutItem.2", "PutItem.3", "AbortMultipartUpload", "DeleteObjects", "PutItem.6"],
+        &["PutItem", "PutItem.2", "PutItem.3", "AbortMultipartUpload", "DeleteObjects", "PutItem.6", "PutItem.7"],
         &[
             "PutItem",
             "AssumeRole",
@@ -264,6 +264,7 @@ const STEPS: &[Step] = &[
             "ListObjectVersions",
             "DeleteObjects",
             "PutItem.6",
+            "PutItem.7",
         ],
     ),
     step(

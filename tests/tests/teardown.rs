@@ -12,7 +12,7 @@ use slipway_domain::environment::EnvironmentState;
 use slipway_domain::names::{AccountId, EnvironmentKey, ProjectId};
 use slipway_domain::protocol::{Ask, On, PlanRequest, Status, TeardownRequest};
 use slipway_domain::session_policy::Purpose;
-use slipway_domain::teardown::{Becomes, Hindrance, Plan};
+use slipway_domain::teardown::{Becomes, Hindrance, Leftovers, Plan};
 use slipway_local::job::{self as jobs, NewsJob};
 use slipway_local::{DEV, STAGING, TOOLING, control_plane};
 use slipway_tests::{Ended, Refused, World, clinging, in_world, job, on, tiny, unique};
@@ -57,6 +57,24 @@ async fn live(world: &World, on: &On, template: &str) -> String {
     let ended = world.deploy(&feature(), on, template).await;
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
     world.status(&feature(), on).await.unwrap().stack_name.to_string()
+}
+
+/// What nests [`live_nested`]'s child; its end is open.
+const NESTED: &str = "{Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: child.yaml}";
+
+/// A live environment of the resources of a template in which the template `child` is nested: its stack's name.
+async fn live_nested(world: &World, on: &On, resources: &str, child: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("child.yaml"), child).unwrap();
+    let opened = slipway_bundle::Folder::open(folder.path(), &slipway_bundle::Limits::default()).unwrap();
+    let template = format!("Resources:\n{resources}");
+    let tree = opened.tree(&["child.yaml".to_owned()], Some(template.as_bytes())).unwrap();
+    let mut zip = Vec::new();
+    tree.write_zip(&mut zip).unwrap();
+    let digest = slipway_domain::names::Digest::new(tree.listing().digest().as_str()).unwrap();
+    let arn = world.begin_launch(&feature(), on, slipway_tests::launch(&digest), zip).await;
+    green(&world.end(&arn).await);
+    status(world, on).await.stack_name.to_string()
 }
 
 fn s3(world: &World) -> aws_sdk_s3::Client {
@@ -196,18 +214,13 @@ fn cloudformation_deletes_no_bucket_that_holds_anything() {
 fn what_is_in_a_nested_stack_is_emptied_too() {
     in_world(|world| async move {
         let on = fresh("dev");
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("child.yaml"), BUCKETS).unwrap();
-        let nested = "{Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: child.yaml}";
-        let template = format!("Resources:\n  Goes: {nested}}}\n  Stays: {nested}, DeletionPolicy: Retain}}\n");
-        let opened = slipway_bundle::Folder::open(folder.path(), &slipway_bundle::Limits::default()).unwrap();
-        let tree = opened.tree(&["child.yaml".to_owned()], Some(template.as_bytes())).unwrap();
-        let mut zip = Vec::new();
-        tree.write_zip(&mut zip).unwrap();
-        let digest = slipway_domain::names::Digest::new(tree.listing().digest().as_str()).unwrap();
-        let arn = world.begin_launch(&feature(), &on, slipway_tests::launch(&digest), zip).await;
-        green(&world.end(&arn).await);
-        let stack = status(world, &on).await.stack_name.to_string();
+        let stack = live_nested(
+            world,
+            &on,
+            &format!("  Goes: {NESTED}}}\n  Stays: {NESTED}, DeletionPolicy: Retain}}\n"),
+            BUCKETS,
+        )
+        .await;
         let (goes, stays) = (physical(world, &stack, "Goes").await, physical(world, &stack, "Stays").await);
         let (gone, kept) = (physical(world, &goes, "Uploads").await, physical(world, &stays, "Uploads").await);
         fill(world, &gone).await;
@@ -257,9 +270,91 @@ fn what_cannot_be_deleted_is_the_stages_to_decide() {
                 _ => "CloudFormation is told to keep what it cannot delete, and what that depends on.",
             };
             assert_eq!(deployment.said, [tried, then.to_owned()], "{stage}");
-            let left: Vec<_> = deployment.leftovers.retained.iter().map(|left| left.name.as_str()).collect();
-            assert_eq!(left, ["Thing"], "{stage}");
+            // By force, what it depends on stays, too.
+            let stays: &[&str] =
+                if stage == "retains" { &["Thing"] } else { &["Maker", "MakerRole", "Setting", "Thing"] };
+            assert_eq!(left(&deployment.leftovers), stays, "{stage}");
         }
+    });
+}
+
+/// The names of the resources that stay.
+fn left(leftovers: &Leftovers) -> Vec<&str> {
+    leftovers.retained.iter().map(|left| left.name.as_str()).collect()
+}
+
+#[test]
+fn what_stays_in_a_nested_stack_is_said_and_keeps_its_logs() {
+    in_world(|world| async move {
+        stages(world).await;
+        let named: [(&str, bool, &[&str]); 3] = [
+            ("forces", false, &["Maker", "MakerRole", "Setting", "Thing"]),
+            ("forces", true, &["Child.Maker", "Child.MakerRole", "Child.Setting", "Child.Thing"]),
+            ("retains", true, &["Child"]),
+        ];
+        for (stage, nested, stays) in named {
+            let on = fresh(stage);
+            let holds_maker = if nested {
+                let stack = live_nested(world, &on, &format!("  Child: {NESTED}}}\n"), &clinging("clings")).await;
+                physical(world, &stack, "Child").await
+            } else {
+                live(world, &on, &clinging("clings")).await
+            };
+            // It was called, and so has written a log.
+            let group = format!("/aws/lambda/{}", physical(world, &holds_maker, "Maker").await);
+            green(&purge(world, &on).await);
+            assert_eq!(world.stack_status(DEV, &feature(), &on).await, None);
+            let leftovers = status(world, &on).await.deployment.unwrap().leftovers;
+            assert_eq!(left(&leftovers), stays, "{stage}");
+            assert_eq!(groups(world, &group).await, [group], "{stage}: its function is still there");
+            assert_eq!((leftovers.purged, leftovers.log_groups), (vec![], vec![]), "{stage}");
+        }
+    });
+}
+
+/// Asks EC2 in dev: what it answers under `wanted`.
+async fn ec2(world: &World, action: &str, parameters: &str, wanted: &str) -> String {
+    let scope = format!("{DEV}/20260101/{}/ec2/aws4_request", slipway_local::REGION);
+    let request = reqwest::Client::new().post(world.control_plane.emulator.endpoint());
+    let request = request
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let answer = request.body(format!("Action={action}&Version=2016-11-15&{parameters}")).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let (_, rest) = text.split_once(&format!("<{wanted}>")).unwrap_or_else(|| panic!("{text}"));
+    rest.split('<').next().unwrap().to_owned()
+}
+
+/// Lambda gives back the interfaces of a function in a VPC long after the function is gone.
+#[test]
+fn network_interfaces_are_waited_for() {
+    in_world(|world| async move {
+        let on = fresh("dev");
+        let group =
+            "Resources:\n  Group: {Type: AWS::EC2::SecurityGroup, Properties: {GroupDescription: of functions}}\n";
+        let stack = live(world, &on, group).await;
+        let id = physical(world, &stack, "Group").await;
+        let group = format!("SecurityGroupId.1={id}");
+        let interface = ec2(world, "CreateNetworkInterface", &group, "networkInterfaceId").await;
+        let request = TeardownRequest { on: on.clone(), job: "stop".into(), purge_logs: false };
+        let stopping = stop();
+        let admitted = world.ask(&world.token(&stopping), Ask::Teardown(request)).await.unwrap();
+        let arn = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &stopping).await;
+        let waits = ["Network interfaces are still in use: waiting until Lambda gives them back."];
+        let told = async || status(world, &on).await.deployment.unwrap();
+        let began = std::time::Instant::now();
+        while told().await.said != waits {
+            assert!(began.elapsed().as_secs() < 60, "it waits for nothing: {:?}", told().await);
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert!(world.stack_status(DEV, &feature(), &on).await.is_some());
+        let interface = format!("NetworkInterfaceId={interface}");
+        assert_eq!(ec2(world, "DeleteNetworkInterface", &interface, "return").await, "true");
+        green(&world.end(&arn).await);
+        let ended = told().await;
+        // Stage dev lets a teardown fail at what blocks: nothing was forced, nothing is left.
+        assert_eq!((ended.said, ended.leftovers), (waits.map(str::to_owned).to_vec(), Leftovers::default()));
+        assert_eq!(world.stack_status(DEV, &feature(), &on).await, None);
     });
 }
 
@@ -355,6 +450,14 @@ async fn groups(world: &World, prefix: &str) -> Vec<String> {
     found.log_groups().iter().filter_map(|group| group.log_group_name().map(str::to_owned)).collect()
 }
 
+/// Tears an environment down with its log groups, to the end.
+async fn purge(world: &World, on: &On) -> Ended {
+    let (request, stopping) = (TeardownRequest { on: on.clone(), job: "stop".into(), purge_logs: true }, stop());
+    let admitted = world.ask(&world.token(&stopping), Ask::Teardown(request)).await.unwrap();
+    let arn = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &stopping).await;
+    world.end(&arn).await
+}
+
 #[test]
 fn log_groups_are_told_of_or_purged() {
     in_world(|world| async move {
@@ -367,11 +470,7 @@ fn log_groups_are_told_of_or_purged() {
             let neighbour = format!("{group}-2");
             let client = aws_sdk_cloudwatchlogs::Client::new(&world.control_plane.emulator.sdk_config(DEV));
             client.create_log_group().log_group_name(&neighbour).send().await.unwrap();
-            let stopping = stop();
-            let request = TeardownRequest { on: on.clone(), job: "stop".into(), purge_logs };
-            let admitted = world.ask(&world.token(&stopping), Ask::Teardown(request)).await.unwrap();
-            let arn = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &stopping).await;
-            green(&world.end(&arn).await);
+            green(&if purge_logs { purge(world, &on).await } else { world.teardown(&stop(), &on).await });
             let left = status(world, &on).await.deployment.unwrap().leftovers;
             if purge_logs {
                 assert_eq!((left.purged, left.log_groups), (vec![group.clone()], vec![]));

@@ -7,6 +7,7 @@ mod reader;
 mod uploads;
 
 pub use listing::{Listed, Page, Tagged};
+pub use presence::Present;
 pub use reader::ObjectReader;
 pub use uploads::{Upload, UploadOptions, Uploads};
 

@@ -1,5 +1,6 @@
 //! `slipway sweep`: the cleanup, as a person with AWS credentials sees it.
 
+use slipway_domain::branch::Outlived;
 use slipway_domain::sweep::{Doomed, SweepAsk, Swept};
 
 use crate::api;
@@ -54,6 +55,15 @@ fn lines(swept: &Swept, dry_run: bool) -> Vec<String> {
     let verb = if dry_run { "would be" } else { "are" };
     lines.extend(swept.plan.iter().map(planned));
     lines.push(format!("{} environments {verb} torn down", swept.teardowns));
+    let expires = |outlived: &Outlived| format!("  {}  {}", outlived.environment, outlived.because);
+    lines.extend(swept.branches.plan.iter().map(expires));
+    if swept.branches.expired > 0 {
+        let what = match dry_run {
+            true => "would expire because of their branch, and be torn down by the next run",
+            false => "expired because of their branch: the next run tears them down",
+        };
+        lines.push(format!("{} environments {what}", swept.branches.expired));
+    }
     for (number, what) in [
         (swept.expired_approvals, "questions that nobody answered end"),
         (swept.answers, "answers that were lost on their way are handed on"),
@@ -73,4 +83,38 @@ fn lines(swept: &Swept, dry_run: bool) -> Vec<String> {
         lines.push("It did not get to all of it in its time: the next run goes on.".to_owned());
     }
     lines
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_names_what_would_expire_because_of_its_branch() {
+        let environment =
+            |name: &str| json!({"project": 101, "application": "news", "stage": "dev", "environment": name});
+        let swept: Swept = serde_json::from_value(json!({
+            "teardowns": 1, "held_back": 0, "stopped": null, "expired_approvals": 0, "answers": 0, "warnings": 0, "settled": 0,
+            "failed": 0, "unfinished": false,
+            "plan": [{"environment": environment("review/old"), "expired_at": "2026-11-20T09:00:00Z"}],
+            "branches": {"asked": 3, "unclear": 0, "expired": 2, "plan": [
+                {"environment": environment("review/a"), "because": {"branch_gone": {"branch": "a"}}},
+                {"environment": environment("review/b"), "because": {"merged": {"branch": "b", "merge_request": 7}}},
+            ]},
+        }))
+        .unwrap();
+        assert_eq!(
+            lines(&swept, true),
+            [
+                "  review/old in dev (news, project 101)  expired 2026-11-20 09:00 UTC",
+                "1 environments would be torn down",
+                "  review/a in dev (news, project 101)  its branch a was deleted",
+                "  review/b in dev (news, project 101)  its branch b was merged by merge request !7",
+                "2 environments would expire because of their branch, and be torn down by the next run",
+            ]
+        );
+    }
 }

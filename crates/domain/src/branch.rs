@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::RefType;
 use crate::environment::Environment;
+use crate::names::EnvironmentKey;
 use crate::registry::PageToken;
+use crate::sweep::MAX_PLANNED;
 
 /// How long after the beginning of one round through all environments the next one begins.
 pub const EVERY: SignedDuration = SignedDuration::from_hours(24);
@@ -22,6 +24,8 @@ pub enum Seen {
         stays: bool,
         /// The last merge requests of it that were merged.
         merged: Vec<Merged>,
+        /// Whether a merge request of it is open, so that it is to be merged again, or elsewhere, too.
+        open: bool,
     },
     /// It is not there, in a project that can be read.
     Gone,
@@ -84,9 +88,9 @@ impl Environment {
         let branch = self.branch_to_ask(now)?.to_owned();
         match seen {
             Seen::Gone => Some(Because::BranchGone { branch }),
-            Seen::There { stays: true, .. } => None,
+            Seen::There { stays: true, .. } | Seen::There { open: true, .. } => None,
             // What was pushed after the merge is work that goes on.
-            Seen::There { tip, merged, stays: false } => {
+            Seen::There { tip, merged, stays: false, open: false } => {
                 let last = merged.iter().find(|merged| merged.head == *tip && self.commit.as_ref() == Some(tip))?;
                 Some(Because::Merged { branch, merge_request: last.number })
             }
@@ -111,6 +115,30 @@ pub struct Asked {
     pub unclear: u64,
     /// How many expired for it.
     pub expired: u64,
+    /// Which would expire for it, if that is all that was asked; at most [`MAX_PLANNED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Outlived>,
+}
+
+impl Asked {
+    /// Adds what was asked of others.
+    pub fn add(&mut self, other: Self) {
+        self.asked += other.asked;
+        self.unclear += other.unclear;
+        self.expired += other.expired;
+        self.plan.extend(other.plan);
+        self.plan.truncate(MAX_PLANNED);
+    }
+}
+
+/// An environment that would expire because of its branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlived {
+    /// Which.
+    pub environment: EnvironmentKey,
+    /// Why.
+    pub because: Because,
 }
 
 /// How far a round through all environments is.
@@ -170,7 +198,13 @@ mod tests {
 
     fn there(tip: &str, stays: bool, merged: &[(u64, &str)]) -> Seen {
         let merged = merged.iter().map(|(number, head)| Merged { number: *number, head: (*head).to_owned() }).collect();
-        Seen::There { tip: tip.to_owned(), stays, merged }
+        Seen::There { tip: tip.to_owned(), stays, merged, open: false }
+    }
+
+    /// A branch of which another merge request is open.
+    fn to_be_merged(tip: &str, merged: (u64, &str)) -> Seen {
+        let merged = vec![Merged { number: merged.0, head: merged.1.to_owned() }];
+        Seen::There { tip: tip.to_owned(), stays: false, merged, open: true }
     }
 
     #[test]
@@ -186,6 +220,7 @@ mod tests {
             (there("c0ffee", true, &[(7, "c0ffee")]), None),
             (there("decade", false, &[(7, "c0ffee")]), None),
             (there("decade", false, &[(7, "decade")]), None),
+            (to_be_merged("c0ffee", (7, "c0ffee")), None),
         ] {
             assert_eq!(live.outlived(&seen, hour(2)), expected, "{seen:?}");
         }

@@ -183,8 +183,22 @@ pub fn root_cause(stacks: &[StackEvents]) -> Option<Cause> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An event of the resource `id`, of which the time does not count.
+    pub(crate) fn told_event(id: &str, kind: &str, physical: &str, status: &str, reason: &str) -> StackEvent {
+        StackEvent {
+            id: format!("{id}-{status}"),
+            at: Timestamp::UNIX_EPOCH,
+            logical_id: id.into(),
+            physical_id: Some(physical.into()),
+            resource_type: kind.into(),
+            status: status.into(),
+            reason: (!reason.is_empty()).then(|| reason.into()),
+            token: None,
+        }
+    }
 
     fn event(second: i64, id: &str, kind: &str, status: &str, reason: &str, token: &str) -> StackEvent {
         StackEvent {

@@ -16,6 +16,9 @@ use crate::release::{artifact_key, bundle_key};
 
 /// What was written later than so long ago is nobody's garbage yet.
 pub const OLD: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// What is launched again, and was written longer ago than so, is written again before anybody relies on it. It is a day less than
+/// [`OLD`]: a look takes minutes, and what it saw unnamed before a deployment began is old to it, or was written again.
+pub const RENEWED_AFTER: SignedDuration = SignedDuration::from_hours(6 * 24);
 /// For how long something is marked before it is deleted.
 pub const MARKED_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// How long after one look the next one is due.

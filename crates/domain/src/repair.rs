@@ -296,24 +296,12 @@ impl Found {
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 mod tests {
     use super::*;
+    use crate::cause::tests::told_event as event;
     use crate::deployment::Action;
     use crate::environment::tests::deployment;
 
     const ROOT: &str = "arn:aws:cloudformation:eu-central-1:1:stack/app/1";
     const CHILD: &str = "arn:aws:cloudformation:eu-central-1:1:stack/app-Child-1X2Y/2";
-
-    fn event(id: &str, kind: &str, physical: &str, status: &str, reason: &str) -> StackEvent {
-        StackEvent {
-            id: format!("{id}-{status}"),
-            at: Timestamp::UNIX_EPOCH,
-            logical_id: id.into(),
-            physical_id: Some(physical.into()),
-            resource_type: kind.into(),
-            status: status.into(),
-            reason: (!reason.is_empty()).then(|| reason.into()),
-            token: None,
-        }
-    }
 
     fn queue(id: &str, status: &str, reason: &str) -> StackEvent {
         event(id, "AWS::SQS::Queue", "q", status, reason)

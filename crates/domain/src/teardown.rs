@@ -182,9 +182,29 @@ impl Resource {
     /// The log group that Lambda makes for it, if it is a function.
     #[must_use]
     pub fn log_group(&self) -> Option<String> {
-        let name = self.physical_id.as_deref().filter(|_| self.holding() == Holding::Function)?;
-        Some(format!("/aws/lambda/{name}"))
+        log_group(&self.resource_type, self.physical_id.as_deref()?)
     }
+
+    /// Its place in the order in which a stack's resources are emptied, which is the same in each round.
+    fn place(&self) -> Option<String> {
+        self.physical_id.as_ref().map(|id| format!("{} {id}", self.resource_type))
+    }
+}
+
+/// The log group that Lambda makes for the resource `physical_id`, if it is a function.
+#[must_use]
+pub fn log_group(resource_type: &str, physical_id: &str) -> Option<String> {
+    (holding(resource_type) == Holding::Function).then(|| format!("/aws/lambda/{physical_id}"))
+}
+
+/// What of `resources` is still to be emptied, in order, each with the place that [`Progress::emptied_until`] has once it is empty.
+#[must_use]
+pub fn to_empty<'r>(resources: &'r [Resource], emptied_until: Option<&str>) -> Vec<(String, &'r Resource)> {
+    let all = resources.iter().filter(|resource| resource.becomes == Becomes::Emptied);
+    let left = all.filter_map(|resource| Some((resource.place()?, resource)));
+    let mut left: Vec<_> = left.filter(|(place, _)| emptied_until.is_none_or(|until| place.as_str() > until)).collect();
+    left.sort_by(|(one, _), (other, _)| one.cmp(other));
+    left
 }
 
 /// A resource as CloudFormation lists it.
@@ -209,7 +229,9 @@ pub struct Rules<'a> {
     pub retained: bool,
 }
 
-fn holding(resource_type: &str) -> Holding {
+/// What a resource of that type is to a teardown.
+#[must_use]
+pub fn holding(resource_type: &str) -> Holding {
     match resource_type {
         BUCKET => Holding::Bucket,
         REPOSITORY => Holding::Repository,
@@ -344,6 +366,9 @@ pub struct Progress {
     /// Since when its buckets are being emptied, before the deletion that comes next.
     #[serde(default)]
     pub emptying_since: Option<Timestamp>,
+    /// Up to which of them, in the order of [`to_empty`], they are empty; nothing before the first is, and once all are.
+    #[serde(default)]
+    pub emptied_until: Option<String>,
     /// Which deletion was asked for last, from 1.
     #[serde(default)]
     pub attempt: u32,
@@ -483,7 +508,10 @@ impl Leftovers {
 
     /// Notes that something stays, once.
     pub fn retain(&mut self, leftover: Leftover) {
-        if self.retained.iter().any(|known| known.physical_id == leftover.physical_id) {
+        let same = |known: &Leftover| {
+            (&known.resource_type, &known.physical_id) == (&leftover.resource_type, &leftover.physical_id)
+        };
+        if self.retained.iter().any(same) {
             return;
         }
         if self.retained.len() == MAX_KEPT { self.more += 1 } else { self.retained.push(leftover) }
@@ -542,7 +570,7 @@ fn quoted(value: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
-    use crate::cause::StackEvent;
+    use crate::cause::tests::told_event as event;
 
     const ROOT: &str = "arn:aws:cloudformation:eu-central-1:1:stack/app/1";
     const CHILD: &str = "arn:aws:cloudformation:eu-central-1:1:stack/app-Child/2";
@@ -584,17 +612,24 @@ mod tests {
         }
     }
 
-    fn event(id: &str, kind: &str, physical: &str, status: &str, reason: &str) -> StackEvent {
-        StackEvent {
-            id: format!("{id}-{status}"),
-            at: Timestamp::UNIX_EPOCH,
-            logical_id: id.into(),
-            physical_id: Some(physical.into()),
-            resource_type: kind.into(),
-            status: status.into(),
-            reason: (!reason.is_empty()).then(|| reason.into()),
-            token: None,
+    #[test]
+    fn each_round_of_emptying_goes_on_where_the_last_one_ended() {
+        let policy = TeardownPolicy { images: true, ..TeardownPolicy::default() };
+        let rules = Rules { policy: &policy, protected: false, retained: false };
+        let resource = |kind: &str, id: Option<&str>| {
+            let listed = Listed { physical_id: id.map(str::to_owned), ..listed(kind) };
+            Resource::new(listed, ROOT, &[], Declared::Nothing, rules)
+        };
+        // However CloudFormation lists them.
+        let listed =
+            [(BUCKET, Some("z")), (REPOSITORY, Some("a")), (BUCKET, None), (FUNCTION, Some("a")), (BUCKET, Some("a"))];
+        let resources = listed.map(|(kind, id)| resource(kind, id));
+        let (mut until, mut seen) = (None, Vec::new());
+        while let Some((place, next)) = to_empty(&resources, until.as_deref()).into_iter().next() {
+            seen.push((next.resource_type.as_str(), next.physical_id.as_deref().unwrap()));
+            until = Some(place);
         }
+        assert_eq!(seen, [(REPOSITORY, "a"), (BUCKET, "a"), (BUCKET, "z")]);
     }
 
     #[test]

@@ -15,8 +15,10 @@ use crate::issuer::Issuer;
 
 /// A merge request carries its description, which may have a megabyte.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
-/// How many merge requests of a branch are looked at, newest first.
-const MERGED: &str = "5";
+/// How many merge requests of a branch that were merged are looked at, newest first.
+const MERGED: usize = 5;
+/// How many that are open: forks may have branches of the same name.
+const OPEN: usize = 20;
 /// What GitLab says of a branch that is not there, in a project whose repository the token may read.
 const NO_BRANCH: &str = "404 Branch Not Found";
 
@@ -126,23 +128,43 @@ impl Branches {
             return Err(unclear("it speaks of another branch".to_owned()));
         }
         let stays = found.protected || found.default;
-        let merged =
-            if stays { Vec::new() } else { self.merged(project, branch).await.map_err(|why| why.of(unclear))? };
-        Ok(Seen::There { tip: found.commit.id, stays, merged })
+        let tip = found.commit.id;
+        if stays {
+            return Ok(Seen::There { tip, stays, merged: Vec::new(), open: false });
+        }
+        let (merged, _) = self.requests(project, branch, "merged", MERGED).await.map_err(|why| why.of(unclear))?;
+        let merged = merged.into_iter().filter_map(|request| Some(Merged { number: request.iid, head: request.sha? }));
+        let merged: Vec<Merged> = merged.collect();
+        let open = if merged.iter().any(|merged| merged.head == tip) {
+            let (open, all) = self.requests(project, branch, "opened", OPEN).await.map_err(|why| why.of(unclear))?;
+            // Where not all were told, there may be one.
+            !open.is_empty() || !all
+        } else {
+            false
+        };
+        Ok(Seen::There { tip, stays, merged, open })
     }
 
-    async fn merged(&self, project: ProjectId, branch: &str) -> Result<Vec<Merged>, Why> {
-        let asked = [("source_branch", branch), ("state", "merged"), ("per_page", MERGED)];
+    /// The newest merge requests of a project's branch in that state, of the `most` that are asked for; and whether that is all of them.
+    async fn requests(
+        &self,
+        project: ProjectId,
+        branch: &str,
+        state: &str,
+        most: usize,
+    ) -> Result<(Vec<MergeRequest>, bool), Why> {
+        let asked = [("source_branch", branch), ("state", state), ("per_page", &most.to_string())];
         let (status, body) = self.get(&["projects", &project.to_string(), "merge_requests"], &asked).await?;
         if status != StatusCode::OK {
             return Err(Why::Unclear(format!("of its merge requests it answered {status}")));
         }
-        let found: Vec<MergeRequest> = read(&body).map_err(Why::Unclear)?;
+        let mut found: Vec<MergeRequest> = read(&body).map_err(Why::Unclear)?;
+        let all = found.len() < most;
         // A fork's branch may have the same name.
-        let ours = found.into_iter().filter(|request| {
-            request.state == "merged" && request.source_branch == branch && request.source_project_id == Some(project.0)
+        found.retain(|request| {
+            request.state == state && request.source_branch == branch && request.source_project_id == Some(project.0)
         });
-        Ok(ours.filter_map(|request| Some(Merged { number: request.iid, head: request.sha? })).collect())
+        Ok((found, all))
     }
 
     async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<(StatusCode, Vec<u8>), Why> {

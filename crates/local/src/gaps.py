@@ -4,6 +4,7 @@ Each function below says what AWS does and ministack does not. They wrap functio
 version is pinned: a name that is gone stops the start, rather than a rule being silently left unchecked.
 """
 
+import asyncio
 import contextvars
 import dataclasses
 import datetime
@@ -17,8 +18,8 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region, json_response
 from ministack.core.router import extract_access_key_id
 from ministack.services.cloudformation import handlers as cloudformation_handlers, helpers as cloudformation_helpers
-from ministack.services.cloudformation import provisioners, stacks
-from ministack.services import cloudformation, dynamodb, eventbridge, iam, lambda_svc, s3, stepfunctions, sts
+from ministack.services.cloudformation import engine, provisioners, stacks
+from ministack.services import cloudformation, dynamodb, ec2, eventbridge, iam, lambda_svc, s3, stepfunctions, sts
 
 
 def wrap(module, name):
@@ -585,6 +586,74 @@ def delete_empty_bucket(physical_id, props):
 
 delete_bucket = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["delete"]
 provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["delete"] = delete_empty_bucket
+
+
+def interfaces_first(resource_type, is_in, reason):
+    """What a network interface is in cannot be deleted before the interface is."""
+    handler = provisioners._RESOURCE_HANDLERS[resource_type]
+    delete_unused = handler["delete"]
+
+    def delete(physical_id, props):
+        if any(is_in(interface, physical_id) for interface in ec2._network_interfaces.values()):
+            raise ValueError(reason.format(physical_id) + " (Service: Ec2, Status Code: 400, Request ID: 1)")
+        return delete_unused(physical_id, props)
+
+    handler["delete"] = delete
+
+
+interfaces_first(
+    "AWS::EC2::SecurityGroup",
+    lambda interface, group: any(known["GroupId"] == group for known in interface["Groups"]),
+    "resource {} has a dependent object")
+interfaces_first(
+    "AWS::EC2::Subnet",
+    lambda interface, subnet: interface["SubnetId"] == subnet,
+    "The subnet '{}' has dependencies and cannot be deleted.")
+
+forced = contextvars.ContextVar("slipway_forced", default=False)
+
+
+@wrap(cloudformation_handlers, "_delete_stack_async")
+def forced_deletions_go_into_nested_stacks(original):
+    """A deletion by force keeps what cannot be deleted in a nested stack, and not the nested stack with all that is in it."""
+
+    async def delete(stack_name, stack_id, retain_resources=(), force=False):
+        forced.set(force)
+        for resource in (cloudformation._stacks.get(stack_name) or {}).get("_resources", {}).values() if force else ():
+            if resource.get("ResourceType") == "AWS::CloudFormation::Stack":
+                resource["ResourceStatus"] = "DELETE_IN_PROGRESS"
+        return await original(stack_name, stack_id, retain_resources, force)
+
+    return delete
+
+
+def delete_nested_stack(physical_id, props):
+    """A nested stack is deleted as any other: with events of its own, and not if anything in it cannot be deleted."""
+    found = [(name, stack) for name, stack in cloudformation._stacks.items() if physical_id in (name, stack["StackId"])]
+    for name, stack in found:
+        asyncio.run(cloudformation_handlers._delete_stack_async(name, stack["StackId"], force=forced.get()))
+        if stack["StackStatus"] == "DELETE_FAILED":
+            raise ValueError(f"Embedded stack {physical_id} was not successfully deleted: {stack['StackStatusReason']}")
+
+
+provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"]["delete"] = delete_nested_stack
+
+
+@wrap(stacks, "_delete_resource")
+def what_is_depended_on_goes_last(original):
+    """What a resource depends on that could not be deleted is not deleted either."""
+
+    def delete(resource_type, physical_id, props, stack_name=None, logical_id=None):
+        stack = cloudformation._stacks.get(stack_name) or {}
+        if stack.get("StackStatus") == "DELETE_IN_PROGRESS":
+            declared, left = stack.get("_template", {}).get("Resources", {}), stack.get("_resources", {})
+            # They are deleted in the order of their dependencies: what is left of those before this one could not be.
+            if any(logical_id in engine._extract_deps(declared[other], set(left))
+                   for other in left if other != logical_id and other in declared):
+                raise ValueError("Resource deletion cancelled")
+        return original(resource_type, physical_id, props, stack_name, logical_id)
+
+    return delete
 
 
 # --- events and schedules -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ use slipway_aws::store::Store;
 use slipway_bundle::{Archive, Artifact, BundleError, Limits, TEMPLATE};
 use slipway_domain::ErrorName;
 use slipway_domain::deployment::{DeploymentRecord, DeploymentRef, ReleaseDigests};
+use slipway_domain::garbage::RENEWED_AFTER;
 use slipway_domain::names::Digest;
 use slipway_domain::protocol::MAX_BUNDLE_BYTES;
 use slipway_domain::release::{
@@ -48,10 +49,10 @@ impl Package {
         let Some(launch) = &record.deployment.launch else {
             return Err(Failure::new(ErrorName::Internal, "a teardown has nothing to package"));
         };
-        let bytes = match self.released(&record, &launch.bundle).await? {
+        let bytes = match self.released(&record, &launch.bundle, now).await? {
             Some(bytes) => bytes,
             None => {
-                let bytes = self.release(&record, &launch.bundle).await?;
+                let bytes = self.release(&record, &launch.bundle, now).await?;
                 self.bucket
                     .put(&possession_key(record.deployment.environment.project, &launch.bundle), Vec::new())
                     .await?;
@@ -65,7 +66,12 @@ impl Package {
 
     /// The manifest of the release, if it was made from this project's bundle before, and all that it names is there: then that is
     /// not read again.
-    async fn released(&self, record: &DeploymentRecord, bundle: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+    async fn released(
+        &self,
+        record: &DeploymentRecord,
+        bundle: &Digest,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         if self.bucket.size(&possession_key(record.deployment.environment.project, bundle)).await?.is_none() {
             return Ok(None);
         }
@@ -73,19 +79,28 @@ impl Package {
         // One of an older Slipway is made anew.
         let known = read_manifest(&bytes).ok().filter(|manifest| manifest.version == MANIFEST_VERSION);
         let Some(manifest) = known else { return Ok(None) };
-        Ok(if self.is_whole(&manifest).await? { Some(bytes) } else { None })
+        Ok(if self.is_whole(&manifest, now).await? { Some(bytes) } else { None })
     }
 
-    /// Whether the template and the artifacts of a release are there.
-    async fn is_whole(&self, manifest: &Manifest) -> Result<bool, Failure> {
+    /// Whether the template and the artifacts of a release are there, and stay: `sweep`, which may have read who needs them before this
+    /// deployment began, looks at each when it was written before it deletes it, and so spares what is written again here.
+    async fn is_whole(&self, manifest: &Manifest, now: Timestamp) -> Result<bool, Failure> {
         let artifacts = manifest.artifacts.iter().map(|artifact| artifact.key.clone());
         let keys: BTreeSet<String> = artifacts.chain([template_key(&manifest.bundle)]).collect();
-        let sizes = self.bucket.sizes(&keys.into_iter().collect::<Vec<_>>()).await?;
-        Ok(sizes.iter().all(Option::is_some))
+        let keys: Vec<String> = keys.into_iter().collect();
+        let present = self.bucket.present(&keys).await?;
+        if present.iter().any(Option::is_none) {
+            return Ok(false);
+        }
+        let old = |written: Option<Timestamp>| written.is_none_or(|at| now.duration_since(at) > RENEWED_AFTER);
+        let old = keys.into_iter().zip(present).filter(|(_, present)| present.is_some_and(|it| old(it.written)));
+        let old: Vec<String> = old.map(|(key, _)| key).collect();
+        self.bucket.renew(&old).await?;
+        Ok(self.bucket.present(&old).await?.iter().all(Option::is_some))
     }
 
     /// Makes the release, and gives its manifest, which is written last.
-    async fn release(&self, record: &DeploymentRecord, announced: &Digest) -> Result<Vec<u8>, Failure> {
+    async fn release(&self, record: &DeploymentRecord, announced: &Digest, now: Timestamp) -> Result<Vec<u8>, Failure> {
         let key = bundle_key(record.deployment.environment.project, announced);
         let reader = self.bucket.open(&key).await?.ok_or_else(|| {
             Failure::new(ErrorName::BundleMissing, format!("the bundle {announced} is not in the bucket"))
@@ -141,7 +156,7 @@ impl Package {
         self.bucket.put(&template_key(announced), release.template.into_bytes()).await?;
         self.bucket.put(&manifest_key(announced), bytes.clone()).await?;
         // Until the manifest named it, what was there already was nobody's, and sweep may have deleted it.
-        if !self.is_whole(&manifest).await? {
+        if !self.is_whole(&manifest, now).await? {
             let message = format!("an artifact of the release {announced} was deleted while it was made: make it anew");
             return Err(Failure::new(ErrorName::Unavailable, message));
         }

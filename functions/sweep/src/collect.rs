@@ -241,8 +241,7 @@ impl Collect {
             while reading.len() < AT_ONCE {
                 let Some(sha) = releases.next() else { break };
                 let bucket = self.bucket.clone();
-                let key = format!("{}manifest.json", Unit::Release(sha).prefix());
-                reading.spawn(async move { (sha, bucket.get(&key, MAX_MANIFEST_BYTES).await) });
+                reading.spawn(async move { (sha, manifest(&bucket, sha).await) });
             }
             let Some(read) = reading.join_next().await else { return Ok(Some(artifacts)) };
             let (sha, read) = read.map_err(|ended| Failure::new(ErrorName::Internal, ended.to_string()))?;
@@ -309,6 +308,16 @@ impl Collect {
                 }
             }
         }
+    }
+}
+
+/// The manifest of a release, if it is there.
+async fn manifest(bucket: &Bucket, sha: Sha) -> Result<Option<Vec<u8>>, AwsError> {
+    let key = format!("{}manifest.json", Unit::Release(sha).prefix());
+    match bucket.get(&key, MAX_MANIFEST_BYTES).await {
+        // Who may list only some of the bucket is told so of what is not there, too.
+        Err(error) if error.kind == Kind::Denied && bucket.list(&key, None).await?.objects.is_empty() => Ok(None),
+        read => read,
     }
 }
 

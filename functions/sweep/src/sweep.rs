@@ -184,6 +184,17 @@ impl Sweep {
         let teardowns = u64::try_from(look.cleared.len()).unwrap_or(u64::MAX) + look.expired - held_back;
         let plan = look.cleared.into_iter().chain(look.fresh).take(MAX_PLANNED).collect();
         let mut swept = Swept { teardowns, held_back, stopped, plan, ..look.swept };
+        if let Some(ask_gitlab) = &self.ask_gitlab
+            && let Some(left) = time_left(&mut swept, budget)
+        {
+            match ask_gitlab.plan(now, left.min(ASKS)).await {
+                Ok((asked, all)) => {
+                    swept.branches = asked;
+                    swept.unfinished |= !all;
+                }
+                Err(failure) => missed(&mut swept, "GitLab is not asked", &failure),
+            }
+        }
         if let Some(left) = time_left(&mut swept, budget) {
             match self.collect.run(now, left, true).await {
                 Ok(collected) => swept.garbage = collected,

@@ -1,5 +1,6 @@
 //! `teardown`: empties and deletes an environment's stack, and says what is left of it.
 
+mod kept;
 mod survey;
 mod teardown;
 
@@ -15,6 +16,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         targets: Targets::new(&aws, Settings.external_id()?),
     };
     let teardown = &teardown;
-    slipway_handler::serve(|payload, now| async move { teardown.handle(slipway_handler::parse(payload)?, now).await })
-        .await
+    slipway_handler::serve_within(|payload, now, budget| async move {
+        teardown.handle(slipway_handler::parse(payload)?, now, budget).await
+    })
+    .await
 }

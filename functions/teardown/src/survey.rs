@@ -9,7 +9,7 @@ use slipway_handler::Failure;
 use slipway_template::{DeletionPolicy, Template};
 
 /// The most stacks, nested ones included, that one teardown looks into.
-const MOST_STACKS: usize = 50;
+pub(crate) const MOST_STACKS: usize = 50;
 
 /// What was found.
 #[derive(Debug, Default)]

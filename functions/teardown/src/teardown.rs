@@ -19,15 +19,16 @@ use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::SKEW;
 use slipway_domain::stack_status::{Entry, StackStatus};
 use slipway_domain::stages::Refusal;
-use slipway_domain::teardown::{
-    self, Becomes, Hindrance, Holding, Leftover, Next, Plan, Resource, TeardownPolicy, Then,
-};
-use slipway_handler::{Failure, Polled};
+use slipway_domain::teardown::{self, Hindrance, Holding, Leftover, Next, Plan, TeardownPolicy, Then};
+use slipway_handler::{Budget, Failure, Polled};
 
+use crate::kept::kept;
 use crate::survey::{Survey, leftover, survey};
 
-/// How long one invocation goes on with emptying: the function has 110 seconds, and one more page takes its time.
+/// How long one invocation goes on with emptying.
 const EMPTYING: Duration = Duration::from_secs(60);
+/// How much of the function's time one more page may take: up to a thousand uploads are aborted one after the other.
+const PAGE: Duration = Duration::from_secs(40);
 /// What the names of the log groups begin with that the cleanup role may look at.
 const OWN_GROUPS: &str = "/aws/lambda/slipway-";
 
@@ -97,6 +98,14 @@ enum Stands {
     There(StackDescription, StackStatus),
 }
 
+/// A stack that is there, and may go.
+struct Doomed {
+    record: DeploymentRecord,
+    stack: Stack,
+    root: StackDescription,
+    status: StackStatus,
+}
+
 /// What is emptied.
 enum Inside<'n> {
     Bucket(BucketToEmpty<'n>),
@@ -117,10 +126,9 @@ fn polled(state: State, wait: u32) -> Result<Polled<State>, Failure> {
 }
 
 impl Teardown {
-    pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Answer, Failure> {
-        let began = Instant::now();
+    pub(crate) async fn handle(&self, input: Input, now: Timestamp, budget: Budget) -> Result<Answer, Failure> {
         match input {
-            Input::Empty(reference) => self.empty(&reference, began, now).await.map(Answer::Polled),
+            Input::Empty(reference) => self.empty(&reference, now, budget).await.map(Answer::Polled),
             Input::Delete(reference) => self.delete(&reference, now).await.map(Answer::Polled),
             Input::Failed(reference) => self.failed(&reference, now).await.map(Answer::Polled),
             Input::Leftovers(reference) => self.leftovers(&reference, now).await.map(Answer::Polled),
@@ -128,24 +136,36 @@ impl Teardown {
         }
     }
 
-    async fn empty(&self, reference: &DeploymentRef, began: Instant, now: Timestamp) -> Result<Polled<State>, Failure> {
+    /// The stack that is to be emptied or deleted; without one, the answer.
+    async fn doomed(
+        &self,
+        reference: &DeploymentRef,
+        now: Timestamp,
+    ) -> Result<Result<Doomed, Polled<State>>, Failure> {
         let record = slipway_handler::hold(&self.store, reference, now).await?;
-        let deployment = &record.deployment;
-        self.may_go(deployment, now).await?;
-        let stack = self.targets.stack(deployment, Purpose::Delete).await?;
-        let (root, status) = match self.stands(&record, &stack, now).await? {
-            Stands::Absent => return polled(State::Absent, 0),
-            Stands::Busy(wait) => return polled(State::Busy, wait),
-            Stands::There(root, status) => (root, status),
+        self.may_go(&record.deployment, now).await?;
+        let stack = self.targets.stack(&record.deployment, Purpose::Delete).await?;
+        Ok(match self.stands(&record, &stack, now).await? {
+            Stands::Absent => Err(Polled { state: State::Absent, wait: 0 }),
+            Stands::Busy(wait) => Err(Polled { state: State::Busy, wait }),
+            Stands::There(root, status) => Ok(Doomed { record, stack, root, status }),
+        })
+    }
+
+    async fn empty(&self, reference: &DeploymentRef, now: Timestamp, budget: Budget) -> Result<Polled<State>, Failure> {
+        let Doomed { record, stack, root, status } = match self.doomed(reference, now).await? {
+            Ok(doomed) => doomed,
+            Err(answer) => return Ok(answer),
         };
+        let deployment = &record.deployment;
         if status == StackStatus::DeleteInProgress {
             // Whoever deletes it is ahead; if that fails, this step is here again.
             return polled(State::Done, 0);
         }
         let survey = self.unhindered(deployment, &stack, &root).await?;
-        let to_empty = survey.resources.iter().filter(|resource| resource.becomes == Becomes::Emptied);
-        let to_empty: Vec<&Resource> = to_empty.collect();
-        if to_empty.is_empty() {
+        let emptied_until = record.teardown.emptied_until.as_deref();
+        let to_empty = teardown::to_empty(&survey.resources, emptied_until);
+        if to_empty.is_empty() && emptied_until.is_none() {
             return polled(State::Done, 0);
         }
         let since = record.teardown.emptying_since.unwrap_or(now);
@@ -156,10 +176,10 @@ impl Teardown {
             return Err(Failure::new(ErrorName::StackTimedOut, message));
         }
         slipway_handler::note(&self.store, &record, |record| record.teardown.emptying_since = Some(since)).await?;
-        for resource in to_empty {
-            if began.elapsed() > EMPTYING {
-                return polled(State::More, 0);
-            }
+        // However long it took to look into the stack, each invocation gets at least a page further.
+        let (began, time) = (Instant::now(), EMPTYING.min(budget.left().saturating_sub(PAGE)));
+        let mut pages = 0_u32;
+        for (place, resource) in to_empty {
             // What CloudFormation calls the resource now is what is emptied: it may have been made anew, or be gone.
             let current = stack.resource(&resource.stack_id, &resource.logical_id).await?;
             let same = current.filter(|current| {
@@ -176,36 +196,39 @@ impl Teardown {
             };
             let mut any = false;
             loop {
+                if pages > 0 && began.elapsed() >= time {
+                    let sentence = format!("Emptying the {what} {name}: it holds much.");
+                    slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
+                    return polled(State::More, 0);
+                }
+                pages += 1;
                 // Each page anew: in the meantime the execution may have been stopped, and the lease may be another's.
                 slipway_handler::not_ended(&slipway_handler::hold(&self.store, reference, now).await?)?;
                 match inside.page().await? {
                     Page::Gone | Page::Empty => break,
                     Page::Emptied => any = true,
                 }
-                if began.elapsed() > EMPTYING {
-                    let sentence = format!("Emptying the {what} {name}: it holds much.");
-                    slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
-                    return polled(State::More, 0);
+            }
+            let sentence = format!("Emptied the {what} {name}.");
+            slipway_handler::note(&self.store, &record, |record| {
+                record.teardown.emptied_until = Some(place.clone());
+                if any {
+                    record.say(&sentence);
                 }
-            }
-            if any {
-                let sentence = format!("Emptied the {what} {name}.");
-                slipway_handler::note(&self.store, &record, |record| record.say(&sentence)).await?;
-            }
+            })
+            .await?;
         }
+        // Whoever comes back looks into all of them again: by then, something may have been put there.
+        slipway_handler::note(&self.store, &record, |record| record.teardown.emptied_until = None).await?;
         polled(State::Done, 0)
     }
 
     async fn delete(&self, reference: &DeploymentRef, now: Timestamp) -> Result<Polled<State>, Failure> {
-        let record = slipway_handler::hold(&self.store, reference, now).await?;
-        let deployment = &record.deployment;
-        self.may_go(deployment, now).await?;
-        let stack = self.targets.stack(deployment, Purpose::Delete).await?;
-        let (root, status) = match self.stands(&record, &stack, now).await? {
-            Stands::Absent => return polled(State::Absent, 0),
-            Stands::Busy(wait) => return polled(State::Busy, wait),
-            Stands::There(root, status) => (root, status),
+        let Doomed { record, stack, root, status } = match self.doomed(reference, now).await? {
+            Ok(doomed) => doomed,
+            Err(answer) => return Ok(answer),
         };
+        let deployment = &record.deployment;
         let going = status == StackStatus::DeleteInProgress;
         let then = record.teardown.then.clone().unwrap_or(Then { attempt: 1, ..Then::default() });
         let begun = record.operation.is_some() && record.teardown.attempt == then.attempt;
@@ -218,6 +241,7 @@ impl Teardown {
                 record.operation = Some(mark.clone());
                 progress.attempt = then.attempt;
                 progress.emptying_since = None;
+                progress.emptied_until = None;
             }
             let Some(survey) = &survey else { return };
             // What is deleted now cannot be asked later.
@@ -277,17 +301,17 @@ impl Teardown {
         let deployment = &record.deployment;
         let region = &deployment.target.region;
         let mut left = record.teardown.leftovers.clone();
+        let mut groups = record.teardown.log_groups.clone();
         if let Some(mark) = &record.operation {
-            // A deleted stack answers by its id. It tells itself what it went without.
-            let stack = self.targets.stack(deployment, Purpose::Look).await?;
-            for event in stack.events(&mark.stack_id, mark.began_at - SKEW).await? {
-                if let ("DELETE_SKIPPED", Some(id)) = (event.status.as_str(), &event.physical_id) {
-                    left.retain(Leftover::resource(event.logical_id, &event.resource_type, id, region));
-                }
-            }
+            // A deleted stack answers by its id. It tells itself what it went without, in whichever deletion.
+            let stack = self.targets.stack(deployment, Purpose::Plan).await?;
+            let since = deployment.started_at - SKEW;
+            let kept = kept(&stack, &mark.stack_id, since, &left.retained, region).await?;
+            kept.resources.into_iter().for_each(|leftover| left.retain(leftover));
+            groups.retain(|group| !kept.log_groups.contains(group));
         }
         let (own, others): (Vec<String>, Vec<String>) =
-            record.teardown.log_groups.iter().cloned().partition(|name| name.starts_with(OWN_GROUPS));
+            groups.into_iter().partition(|name| name.starts_with(OWN_GROUPS));
         let visit = Visit::of(deployment);
         let mut trouble = None;
         let mut there = own.clone();

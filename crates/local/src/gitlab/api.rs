@@ -109,10 +109,13 @@ async fn merge_requests(
         return answer;
     }
     let state = provider.state();
+    let show = |state: &str, branch: &str, head: &str, number: u64| json!({"iid": number, "state": state, "source_branch": branch, "source_project_id": project, "sha": head});
     let merged = state.merged.iter().filter(|(of, branch, ..)| *of == project && *branch == asked.source_branch);
-    let shown = merged.map(|(_, branch, head, number)| {
-        json!({"iid": number, "state": "merged", "source_branch": branch, "source_project_id": project, "sha": head})
-    });
-    let shown: Vec<Value> = shown.filter(|_| asked.state == "merged").collect();
+    let opened = state.opened.iter().filter(|(of, branch, _)| *of == project && *branch == asked.source_branch);
+    let shown: Vec<Value> = match asked.state.as_str() {
+        "merged" => merged.map(|(_, branch, head, number)| show("merged", branch, head, *number)).collect(),
+        "opened" => opened.map(|(_, branch, number)| show("opened", branch, TIP, *number)).collect(),
+        _ => Vec::new(),
+    };
     Json(shown).into_response()
 }

@@ -105,6 +105,11 @@ impl GitLab {
         self.provider.state().merged.push((project, branch.to_owned(), head.to_owned(), number));
     }
 
+    /// Opens merge request `number` of a branch of a project.
+    pub fn open_merge_request(&self, project: u64, branch: &str, number: u64) {
+        self.provider.state().opened.push((project, branch.to_owned(), number));
+    }
+
     /// Protects a branch, as of all projects.
     pub fn protect_branch(&self, branch: &str) {
         self.provider.state().protected.push(branch.to_owned());

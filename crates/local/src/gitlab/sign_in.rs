@@ -81,6 +81,8 @@ pub(super) struct Known {
     pub(super) deleted: Vec<(u64, String)>,
     /// Project, branch, the commit that was merged, and the merge request's number.
     pub(super) merged: Vec<(u64, String, String, u64)>,
+    /// Project, branch, and the number of the open merge request.
+    pub(super) opened: Vec<(u64, String, u64)>,
     pub(super) protected: Vec<String>,
     pub(super) asked_branches: Vec<String>,
     /// By code.
@@ -119,6 +121,7 @@ impl Provider {
             answers: super::Answers::Truly,
             deleted: Vec::new(),
             merged: Vec::new(),
+            opened: Vec::new(),
             protected: vec!["main".to_owned()],
             asked_branches: Vec::new(),
             grants: HashMap::new(),
