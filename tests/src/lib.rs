@@ -8,6 +8,8 @@ pub mod cloudformation;
 pub mod faults;
 pub mod peers;
 pub mod person;
+mod relay;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::future::Future;
