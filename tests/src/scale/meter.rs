@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -34,12 +35,14 @@ impl Metered {
             returned: all.returned + one.returned,
             most_items: all.most_items.max(one.most_items),
             most_bytes: all.most_bytes.max(one.most_bytes),
+            bytes: all.bytes + one.bytes,
+            seconds: all.seconds + one.seconds,
         })
     }
 }
 
 /// Calls of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Calls {
     /// How many.
     pub calls: u64,
@@ -51,6 +54,10 @@ pub struct Calls {
     pub most_items: u64,
     /// The most bytes that the answer to one of them had.
     pub most_bytes: usize,
+    /// How many bytes all answers had.
+    pub bytes: usize,
+    /// How long they took, in seconds.
+    pub seconds: f64,
 }
 
 /// An execution that was to be started.
@@ -113,15 +120,16 @@ async fn serve(client: TcpStream, aws: u16, state: &Mutex<State>) -> io::Result<
     let answer = if call == "StartExecution" {
         start(&asked, &mut state.lock().unwrap()).into_bytes()
     } else {
+        let began = Instant::now();
         let answer = request.forward(aws).await?;
-        count(call, &asked, &answer, &mut state.lock().unwrap().metered);
+        count(call, &asked, &answer, began.elapsed(), &mut state.lock().unwrap().metered);
         answer
     };
     client.write_all(&answer).await?;
     client.shutdown().await
 }
 
-fn count(call: &str, asked: &Value, answer: &[u8], metered: &mut Metered) {
+fn count(call: &str, asked: &Value, answer: &[u8], took: Duration, metered: &mut Metered) {
     let body = answer.windows(4).position(|end| end == b"\r\n\r\n").and_then(|end| answer.get(end + 4..));
     let body = body.unwrap_or_default();
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -138,6 +146,8 @@ fn count(call: &str, asked: &Value, answer: &[u8], metered: &mut Metered) {
     calls.returned += told["Items"].as_array().map_or(0, |items| items.len() as u64);
     calls.most_items = calls.most_items.max(evaluated);
     calls.most_bytes = calls.most_bytes.max(body.len());
+    calls.bytes += body.len();
+    calls.seconds += took.as_secs_f64();
 }
 
 /// What Step Functions answers: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>.

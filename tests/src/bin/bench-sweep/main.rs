@@ -106,12 +106,17 @@ fn arguments() -> Result<Option<Arguments>, String> {
             other => return Err(format!("{other} is not known; see cargo bench-sweep --help")),
         }
     }
-    if let Ok(sizes) = std::env::var("SLIPWAY_SIZES") {
+    if let Some(sizes) = setting("SLIPWAY_SIZES") {
         let sizes: Result<Vec<usize>, _> = sizes.split(',').map(str::parse).collect();
         let sizes = sizes.ok().filter(|sizes| sizes.iter().all(|size| *size >= 100));
         parsed.sizes = sizes.ok_or("SLIPWAY_SIZES takes numbers from 100, with commas between them")?;
     }
     Ok(Some(parsed))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench's own settings")]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn main() -> ExitCode {
@@ -166,7 +171,7 @@ async fn measure(environments: usize) -> Outcome<Size> {
     let mut runs = Vec::new();
     let mut note = |what, asked: &Asked<Swept>| {
         let run = Run::of(what, asked);
-        eprintln!("  {what}: {}, in {:.1} s", run.came, run.seconds);
+        eprintln!("  {what}: {}, in {:.1} s, {} KiB", run.came, run.seconds, run.peak_kib);
         runs.push(run);
     };
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{Run, Size};
 
-/// One row for each request at one size, of the sweeps that go on only the largest.
+/// One row for each request at one size; of those that were sent again and again, the first.
 pub(crate) fn size(size: &Size) -> String {
     let mut text = format!(
         "\n**{} environments**, {} of them expired\n\n\
@@ -12,13 +12,17 @@ pub(crate) fn size(size: &Size) -> String {
          |---|---|--:|--:|--:|--:|--:|--:|--:|\n",
         size.environments, size.expired
     );
-    for run in &size.runs {
+    for (index, run) in size.runs.iter().enumerate() {
+        let same = size.runs.iter().filter(|other| other.what == run.what).count();
+        if size.runs.iter().take(index).any(|before| before.what == run.what) {
+            continue;
+        }
+        let what = if same > 1 { format!("{}, the first of {same}", run.what) } else { run.what.to_owned() };
         let queries = run.metered.queries();
         let others: u64 = run.metered.calls.values().map(|calls| calls.calls).sum();
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} items, {} KiB | {} | {:.1} s | {:.1} MiB |",
-            run.what,
+            "| {what} | {} | {} | {} | {} | {} items, {} KiB | {} | {:.1} s | {:.1} MiB |",
             run.came,
             queries.calls,
             queries.evaluated,
@@ -46,6 +50,34 @@ pub(crate) fn all(cores: usize, sizes: &[Size]) -> String {
     }
     let listings: Vec<Option<u64>> = sizes.iter().map(|size| Some(size.listing.peak_kib)).collect();
     row(&mut text, "`reader`: all pages of `environments`", &listings);
+    text.push_str(
+        "\n**Queries of `sweep`**, in the run that is stopped: all that it ever asks\n\n\
+         | environments | what | queries | items evaluated | items returned | largest page | answers in all | waited for |\n\
+         |--:|---|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for size in sizes {
+        let Some(run) = size.runs.iter().find(|run| run.what == "sweep, stopped") else { continue };
+        for (name, calls) in run.metered.calls.iter().filter(|(name, _)| name.starts_with("Query")) {
+            let what = match name.as_str() {
+                "Query due" => "what is due",
+                "Query listed names" => "the count: names alone",
+                "Query listed" => "what is named, for garbage",
+                other => other,
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {what} | {} | {} | {} | {} items, {} KiB | {:.1} MiB | {:.1} s |",
+                size.environments,
+                calls.calls,
+                calls.evaluated,
+                calls.returned,
+                calls.most_items,
+                calls.most_bytes / 1024,
+                calls.bytes as f64 / 1024.0 / 1024.0,
+                calls.seconds
+            );
+        }
+    }
     text.push_str(
         "\n**`environments`**\n\n| environments | answers | most in one answer | items evaluated | items returned | time for each |\n\
          |--:|--:|--:|--:|--:|--:|\n",
