@@ -202,7 +202,19 @@ async fn measure(environments: usize) -> Outcome<Size> {
     if begun.len() != expired || each != scale.expired || !first.is_subset(&each) {
         return Err("what was torn down is not what was expired, each once".into());
     }
+    let in_vain = |run: &&Run| {
+        let queries = run.metered.queries();
+        run.metered.calls.contains_key("Scan") || queries.evaluated != queries.returned
+    };
+    if let Some(run) = runs.iter().find(in_vain) {
+        return Err(format!("{}: it read what it did not want: {:?}", run.what, run.metered.calls).into());
+    }
     let listing = list(&scale).await?;
+    if (listing.evaluated, listing.returned, listing.environments)
+        != (listing.returned, environments as u64, environments)
+    {
+        return Err(format!("the listing is not of all environments, each once: {listing:?}").into());
+    }
     eprintln!("  listed: {} pages, in {:.1} s", listing.pages, listing.seconds);
     Ok(Size { environments, expired, filled, runs, listing })
 }
