@@ -13,7 +13,7 @@ const ENVIRONMENTS: usize = 1000;
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html>); as JSON it is somewhat more.
 const PAGE: usize = 1024 * 1024 * 2;
 
-/// Nothing is read that was not asked for, and only by the pages of an index that its name is `most` long at the most.
+/// Nothing is read that was not wanted, and no page has more items than `most` says of its query.
 fn reads_what_it_wants(metered: &Metered, most: &[(&str, u64)]) {
     assert!(!metered.calls.contains_key("Scan"), "{metered:?}");
     for (name, calls) in metered.calls.iter().filter(|(name, _)| name.starts_with("Query")) {
