@@ -14,10 +14,11 @@ use serde_json::{Map, Value, json};
 use slipway_domain::deployment::Action;
 use slipway_local::venv::Venv;
 use slipway_local::{TOOLING, target_dir};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::World;
+use crate::relay::Request;
 
 const FAULT: &str = include_str!("fault.py");
 /// The name of the function that steps call instead.
@@ -325,19 +326,8 @@ async fn proxy(aws: u16) -> String {
 /// One request, and then the connection ends.
 async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<()> {
     let mut client = BufReader::new(client);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if client.read_line(&mut head).await? == 0 {
-            return Ok(());
-        }
-    }
-    let (first, headers) = head.split_once("\r\n").unwrap_or_default();
-    let header = |wanted: &str| {
-        let mut lines = headers.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
-    };
-    let mut body = vec![0; header("content-length").and_then(|bytes| bytes.parse().ok()).unwrap_or(0)];
-    client.read_exact(&mut body).await?;
+    let Some(request) = Request::read(&mut client).await? else { return Ok(()) };
+    let (first, header) = (&request.first, |wanted: &str| request.header(wanted));
 
     let (method, _) = first.split_once(' ').unwrap_or_default();
     if let Some(tag) = first.strip_prefix("GET /done/").and_then(|rest| rest.split(' ').next()) {
@@ -350,7 +340,7 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
     let mut part = || parts.next().unwrap_or_default();
     let (mode, wanted, process, tag) = (part(), part(), part(), part());
     let (wanted, from) = wanted.split_once('.').unwrap_or((wanted, "1"));
-    let text = String::from_utf8_lossy(&body);
+    let text = String::from_utf8_lossy(&request.body);
     let (dialect, call) = match (header("x-amz-target"), text.split("Action=").nth(1), method) {
         (Some(target), ..) => (Dialect::Json, target.rsplit('.').next().unwrap_or_default()),
         (None, Some(action), "POST") => (Dialect::Query, action.split('&').next().unwrap_or_default()),
@@ -377,13 +367,7 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
         client.write_all(dialect.throttled().as_bytes()).await?;
         return client.shutdown().await;
     }
-    let mut upstream = TcpStream::connect(("127.0.0.1", aws)).await?;
-    let lines = headers.lines().filter(|line| !line.to_lowercase().starts_with("connection:") && !line.is_empty());
-    let lines = lines.collect::<Vec<_>>().join("\r\n");
-    upstream.write_all(format!("{first}\r\n{lines}\r\nconnection: close\r\n\r\n").as_bytes()).await?;
-    upstream.write_all(&body).await?;
-    let mut answer = Vec::new();
-    upstream.read_to_end(&mut answer).await?;
+    let answer = request.forward(aws).await?;
     if hit && mode == "kill" {
         assert!(!process.is_empty() && process.bytes().all(|digit| digit.is_ascii_digit()), "the process is {process}");
         // AWS did it, and the process never hears of that.

@@ -10,6 +10,8 @@ pub mod npm;
 pub mod peers;
 pub mod person;
 pub mod pipeline;
+mod relay;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::future::Future;

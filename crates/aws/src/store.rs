@@ -470,6 +470,16 @@ impl Store {
         Ok(self.read(&Key::environment(key)).await?.map(|row| row.value))
     }
 
+    /// The item that an environment becomes which has no row yet, with its place in the indexes: for whoever fills a table with many.
+    ///
+    /// # Errors
+    /// [`AwsError`], when it cannot be written as one.
+    pub fn environment_item(&self, environment: &Environment) -> Result<HashMap<String, AttributeValue>, AwsError> {
+        let mut item = self.item("dynamodb:BatchWriteItem", &Key::environment(&environment.key), environment, None)?;
+        item.extend(indexed(environment));
+        Ok(item)
+    }
+
     /// Lets `rule` make the environment's next row, which is returned.
     ///
     /// # Errors

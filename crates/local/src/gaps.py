@@ -5,9 +5,11 @@ version is pinned: a name that is gone stops the start, rather than a rule being
 """
 
 import asyncio
+import bisect
 import contextvars
 import dataclasses
 import datetime
+import itertools
 import json
 import re
 from urllib.parse import parse_qs
@@ -319,6 +321,96 @@ def leading_keys_are_known(original):
         return {**found, "dynamodb:LeadingKeys": keys} if keys else found
 
     return context
+
+
+page_of_index = contextvars.ContextVar("slipway_page_of_index", default=None)
+# What Slipway asks of an index: a partition, from its beginning, or from a prefix of the sort key, on.
+FROM_THE_FRONT = re.compile(r"(\w+) = (:\w+)(?: AND (?:\w+ <= :\w+|begins_with\(\w+, (:\w+)\)))?")
+
+
+def in_order(table, index, partition):
+    """The partition's items in their order, each with what it is sorted by. Kept until one of them is written."""
+    kept = table.setdefault("_slipway_order", {}).setdefault(index["IndexName"], {})
+    if partition not in kept:
+        by = dynamodb._index_order_keys(table, dynamodb._index_key_lists(index)[1])
+        found = []
+        for pk, sk in dynamodb._index_members(table).get(index["IndexName"], {}).get(partition, ()):
+            item = table["items"][pk][sk]
+            found.append((tuple(dynamodb._index_order_value(item, name, kind) for name, kind in by), (pk, sk)))
+        kept[partition] = sorted(found)
+    return kept[partition]
+
+
+@wrap(dynamodb, "_index_item")
+def orders_are_forgotten(original):
+    """Forgets the order of every partition that an item comes into, or leaves."""
+
+    def index(table, pk, sk, item, add):
+        for name, partitions in table.get("_slipway_order", {}).items():
+            partitions.pop(dynamodb._index_partition(item, *dynamodb._index_key_lists(dynamodb._index_def(table, name))), None)
+        return original(table, pk, sk, item, add)
+
+    return index
+
+
+@wrap(dynamodb, "_items_replaced")
+def all_orders_are_forgotten(original):
+    """Likewise where all items are others."""
+
+    def replaced(table):
+        table.pop("_slipway_order", None)
+        return original(table)
+
+    return replaced
+
+
+@wrap(dynamodb, "_index_members")
+def members_are_those_of_the_page(original):
+    """Hands a query the page that was found for it."""
+
+    def members(table):
+        page = page_of_index.get()
+        return original(table) if page is None else page
+
+    return members
+
+
+@wrap(dynamodb, "_query")
+def pages_are_found_by_their_keys(original):
+    """A page of an index costs what it holds; ministack sorts and compares the whole partition for each, which takes seconds where there
+    are many thousands. It is given the page and one item more, and makes its answer of that."""
+
+    def query(data):
+        table = dynamodb._tables.get(str(data.get("TableName")).rsplit("/", 1)[-1])
+        index = dynamodb._index_def(table, data["IndexName"]) if table and data.get("IndexName") else None
+        asked = FROM_THE_FRONT.fullmatch(data.get("KeyConditionExpression") or "")
+        if not index or not asked or data.get("ScanIndexForward") is False or data.get("FilterExpression"):
+            return original(data)
+        values, (hashes, ranges) = data.get("ExpressionAttributeValues") or {}, dynamodb._index_key_lists(index)
+        value, prefix, after = values.get(asked[2]), values.get(asked[3]), data.get("ExclusiveStartKey")
+        if len(hashes) != 1 or len(ranges) != 1 or asked[1] != hashes[0] or not value or (asked[3] and not prefix):
+            return original(data)
+        partition = dynamodb._extract_key_val(value)
+        items, by, first = in_order(table, index, partition), dynamodb._index_order_keys(table, ranges), 0
+        if prefix:
+            start = dynamodb._index_order_value({ranges[0]: prefix}, *by[0])
+            first = bisect.bisect_left(items, (start,), key=lambda entry: entry[0])
+        if after:
+            cursor = tuple(dynamodb._index_order_value(after, name, kind) for name, kind in by)
+            first = max(first, bisect.bisect_right(items, cursor, key=lambda entry: entry[0]))
+        page, size = {}, 0
+        for _, (pk, sk) in itertools.islice(items, first, first + int(data.get("Limit") or len(items)) + 1):
+            page[(pk, sk)] = None
+            size += dynamodb._item_size_bytes(table["items"][pk][sk])
+            if size > 2 * dynamodb._DDB_PAGE_SIZE_BYTES:
+                break
+        token = page_of_index.set({index["IndexName"]: {partition: page}})
+        try:
+            return original(data)
+        finally:
+            page_of_index.reset(token)
+
+    return query
 
 
 # --- function URLs ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 //! What Slipway counts on from the embedded AWS, tried on a running one.
 
 mod callers;
+mod indexes;
 mod machines;
 mod process;
 mod rights;
