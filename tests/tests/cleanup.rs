@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use slipway_domain::admission::Admission;
+use slipway_domain::deployment::{DeploymentId, Target};
 use slipway_domain::environment::{Environment, EnvironmentState};
-use slipway_domain::names::{AccountId, EnvironmentKey, ProjectId, Region};
-use slipway_domain::protocol::{Ask, Keep, KeepRequest, On};
+use slipway_domain::names::{AccountId, Digest, EnvironmentKey, ProjectId, Region};
+use slipway_domain::protocol::{Ask, Keep, KeepRequest, On, RepairRequest};
+use slipway_domain::repair::Asked;
 use slipway_domain::stages::Span;
 use slipway_local::job::NewsJob;
-use slipway_local::{DEV, REGION, TOOLING};
-use slipway_tests::{Ended, Refused, World, in_world, job, on, tiny, unique};
+use slipway_local::{DEV, REGION, STAGING, TOOLING};
+use slipway_tests::{Ended, Refused, World, in_world, job, launch, on, tiny, unique};
 
 /// What one test lets expire, another one's sweep must not take for its own.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -68,11 +71,8 @@ async fn expired(world: &World, prefix: &str) -> On {
         stage: on.stage.clone(),
         environment: on.environment.clone(),
     };
-    let target = slipway_domain::deployment::Target {
-        account: AccountId::new(DEV).unwrap(),
-        region: Region::new(REGION).unwrap(),
-        protected: false,
-    };
+    let target =
+        Target { account: AccountId::new(DEV).unwrap(), region: Region::new(REGION).unwrap(), protected: false };
     let row = Environment {
         state: EnvironmentState::Live,
         expires_at: Some(Timestamp::now() - SignedDuration::from_mins(5)),
@@ -266,6 +266,199 @@ fn a_teardown_that_fails_is_tried_again_later_each_time() {
             assert!(began.elapsed().as_secs() < 240, "it was not tried again");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    });
+}
+
+#[test]
+fn an_environment_outlives_its_stage_no_longer_than_its_time() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        world.set_stages(|stages| stages["leaving"] = json!({"account": DEV, "ephemeral": true})).await;
+        let (owner, on) = (job("deploy", "feature"), on("leaving", &named("left")));
+        green(&world.deploy(&owner, &on, &tiny("left")).await);
+        let stack = world.settled(&owner, &on).await.stack_name.to_string();
+        let asking = NewsJob { name: "repair".into(), ..owner.clone() };
+        let looks = RepairRequest { on: on.clone(), job: asking.name.clone(), asked: Asked::Look };
+        let admitted = world.ask(&world.token(&asking), Ask::Repair(looks)).await.unwrap();
+        world.set_stages(|_| {}).await;
+
+        let named = NewsJob { name: Asked::Look.job(&asking.name), ..asking };
+        let looked = world.start_admitted(&serde_json::from_value(admitted).unwrap(), &named).await;
+        green(&world.end(&looked).await);
+        let refused = world.admit(&owner, &on, launch(&Digest::of(b"x")), 1).await.unwrap_err();
+        assert_eq!(refused.name, "UnknownStage", "nothing is deployed there any more");
+        world.overdue(&on).await;
+        assert_eq!(world.sweep().await["teardowns"], json!(1));
+        until_torn_down(world, &on).await;
+        let found = world.cloudformation(DEV).describe_stacks().stack_name(&stack).send().await;
+        assert!(found.is_err(), "{found:?}");
+    });
+}
+
+#[test]
+fn what_was_protected_stays_when_its_stage_goes() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let on = on("left-behind", &named("kept"));
+        let key = EnvironmentKey {
+            project: ProjectId(101),
+            application: on.application.clone(),
+            stage: on.stage.clone(),
+            environment: on.environment.clone(),
+        };
+        let target =
+            Target { account: AccountId::new(STAGING).unwrap(), region: Region::new(REGION).unwrap(), protected: true };
+        let row =
+            Environment { state: EnvironmentState::Live, ..Environment::new(key.clone(), key.stack_name(), target) };
+        world.put_row(&on, "META", &serde_json::to_value(row).unwrap()).await;
+        let now = Timestamp::now();
+        let admission = Admission::of_sweep(&key, now, 0, now);
+        world.put_admission(&admission).await;
+        let request = world.machines.start_execution().state_machine_arn(world.control_plane.output("TeardownMachine"));
+        let input = json!({"admission": admission.id, "attempt": 1}).to_string();
+        let started = request.name(admission.execution_name(1)).input(input).send().await.unwrap();
+        let ended = world.end(started.execution_arn()).await;
+        assert_eq!(ended.error, "StageProtected", "{ended:?}");
+        assert_eq!(world.row(&on, "META").await.unwrap()["target"]["account"], json!(STAGING));
+    });
+}
+
+/// Somebody whose execution nobody knows holds the environment.
+async fn hold(world: &World, on: &On) {
+    let somebody = DeploymentId::from_execution(Timestamp::now(), "somebody");
+    let lease = json!({"owner": somebody, "until": "2100-01-01T00:00:00Z", "fence": 70});
+    world.put_row(on, "LEASE", &lease).await;
+}
+
+async fn row_until(world: &World, on: &On, wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let row = world.row(on, "META").await.unwrap_or_default();
+        if wanted(&row) {
+            return row;
+        }
+        assert!(began.elapsed().as_secs() < 60, "still {row}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn a_stage_that_moves_leaves_no_stack_behind() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let here = json!({"account": DEV, "ephemeral": true});
+        let there = |stages: &mut Value| {
+            stages.as_object_mut().unwrap().remove("staging");
+            stages["moving"] = json!({"account": STAGING, "ephemeral": true});
+        };
+        world.set_stages(|stages| stages["moving"] = here.clone()).await;
+        let on = on("moving", &named("moved"));
+        hold(world, &on).await;
+        // Two jobs of one pipeline: neither is older.
+        let first = job("first", "feature");
+        let second = NewsJob { name: "second".into(), ..first.clone() };
+        let waiting = world.begin(&first, &on, &tiny("first")).await;
+        row_until(world, &on, |row| row["open"].as_array().is_some_and(|open| open.len() == 1)).await;
+        world.set_stages(there).await;
+        let elsewhere = world.begin(&second, &on, &tiny("second")).await;
+        // Without an answer it would wait, too.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(world.unlock(&first, &on, true).await.unlocked);
+        green(&world.end(&waiting).await);
+        let refused = world.end(&elsewhere).await;
+        let moved = format!("lives in account {DEV}, and its stage is account {STAGING} now: tear it down first");
+        assert!(refused.error == "NotAllowed" && refused.cause.contains(&moved), "{refused:?}");
+        assert!(world.lease_is_free(&on).await);
+        let row = world.row(&on, "META").await.unwrap();
+        assert_eq!((&row["target"]["account"], &row["state"]), (&json!(DEV), &json!("live")), "{row}");
+        let stack = row["stack_name"].as_str().unwrap();
+        for (account, wanted) in [(DEV, true), (STAGING, false)] {
+            let found = world.cloudformation(account).describe_stacks().stack_name(stack).send().await;
+            assert_eq!(found.is_ok(), wanted, "{account}: {found:?}");
+        }
+
+        // Whatever was noted meanwhile counts, too, once it may go on.
+        hold(world, &on).await;
+        world.set_stages(|stages| stages["moving"] = here.clone()).await;
+        let third = world.begin(&job("third", "feature"), &on, &tiny("third")).await;
+        row_until(world, &on, |row| row["open"].as_array().is_some_and(|open| open.len() == 1)).await;
+        let target = json!({"account": STAGING, "region": REGION, "protected": false});
+        world.set_in_row(&on, "target", &target).await;
+        assert!(world.unlock(&first, &on, true).await.unlocked);
+        let refused = world.end(&third).await;
+        let moved = format!("lives in account {STAGING}, and its stage is account {DEV} now: tear it down first");
+        assert!(refused.error == "NotAllowed" && refused.cause.contains(&moved), "{refused:?}");
+        assert!(world.lease_is_free(&on).await);
+        world.set_stages(|_| {}).await;
+    });
+}
+
+/// A deployment that nobody noticed the end of is to be looked at.
+async fn look_at(world: &World, on: &On) {
+    let mut open = world.row(on, "META").await.unwrap()["open"].clone();
+    for open in open.as_array_mut().unwrap() {
+        open["look_at"] = json!("2020-01-01T00:00:00Z");
+    }
+    world.set_in_row(on, "open", &open).await;
+    world.due(on).await;
+}
+
+async fn delete_row(world: &World, partition: String, sort: String) {
+    use aws_sdk_dynamodb::types::AttributeValue as A;
+    let request = world.dynamodb.delete_item().table_name(world.control_plane.output("TableName"));
+    request.key("pk", A::S(partition)).key("sk", A::S(sort)).send().await.unwrap();
+}
+
+#[test]
+fn what_step_functions_forgot_is_settled_and_what_is_lost_is_closed() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let (owner, on) = live(world, "forgotten").await;
+        row_until(world, &on, |row| row["open"] == json!([])).await;
+        let id = world.row(&on, "META").await.unwrap()["deployment"].as_str().unwrap().to_owned();
+        let mut record = world.row(&on, &format!("DEPLOY#{id}")).await.unwrap();
+        // Ninety days later: neither the execution nor the admission is there, and its end was never heard of.
+        let arn = record["deployment"]["execution_arn"].as_str().unwrap().replace("deploy-", "forgotten-");
+        record["deployment"]["execution_arn"] = json!(arn);
+        record["outcome"] = Value::Null;
+        record["told"] = json!(false);
+        world.put_row(&on, &format!("DEPLOY#{id}"), &record).await;
+        let admission = record["deployment"]["admission"].as_str().unwrap();
+        delete_row(world, format!("ADMISSION#{admission}"), "ADMISSION".into()).await;
+        let lost = DeploymentId::from_execution(Timestamp::now(), "lost");
+        let open = |id: &str| json!({"deployment": id, "action": "deploy", "release": null, "look_at": "2020-01-01T00:00:00Z"});
+        world.set_in_row(&on, "open", &json!([open(&id), open(&lost.to_string())])).await;
+        world.due(&on).await;
+        let swept = world.sweep().await;
+        assert_eq!((&swept["settled"], &swept["failed"]), (&json!(2), &json!(0)), "{swept}");
+        row_until(world, &on, |row| row["open"] == json!([])).await;
+        let outcome = world.settled(&owner, &on).await.deployment.unwrap().outcome.unwrap();
+        assert_eq!(outcome.error.map(|error| error.as_str()), Some("Internal"), "{outcome:?}");
+        assert!(outcome.message.as_ref().is_some_and(|why| why.contains("90 days")), "{outcome:?}");
+        assert_eq!(world.sweep().await["settled"], json!(0), "once");
+    });
+}
+
+#[test]
+fn what_there_is_no_time_for_the_next_run_does() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let counted = json!({"at": "2020-01-01T00:00:00Z", "total": 4711, "stages": {"dev": 4711}});
+        world.put_sweep_state(&json!({"census": counted})).await;
+        let on = expired(world, "unfinished").await;
+        // Less than what it keeps in reserve.
+        world.set_timeout("SweepFunction", 20).await;
+        let swept = world.sweep().await;
+        assert_eq!((&swept["unfinished"], &swept["teardowns"]), (&json!(true), &json!(0)), "{swept}");
+        assert_eq!(swept["environments"], json!({}), "what was not counted is not told: {swept}");
+        assert_eq!(world.sweep_state().await["census"], counted, "half a count is none");
+        assert_eq!(state(world, &on).await, json!("live"));
+        world.set_timeout("SweepFunction", 300).await;
+        let swept = world.sweep().await;
+        assert_eq!((&swept["unfinished"], &swept["teardowns"]), (&json!(false), &json!(1)), "{swept}");
+        let total = world.sweep_state().await["census"]["total"].as_u64().unwrap();
+        assert!((1..4711).contains(&total), "{total}");
+        until_torn_down(world, &on).await;
     });
 }
 
