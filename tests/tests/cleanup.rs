@@ -21,7 +21,7 @@ use slipway_domain::protocol::{Ask, Keep, KeepRequest, On, RepairRequest};
 use slipway_domain::repair::Asked;
 use slipway_domain::stages::Span;
 use slipway_local::job::NewsJob;
-use slipway_local::{DEV, REGION, STAGING, TOOLING};
+use slipway_local::{DEV, PROD, REGION, STAGING, TOOLING, control_plane};
 use slipway_tests::{Ended, Refused, World, in_world, job, launch, on, tiny, unique};
 
 /// What one test lets expire, another one's sweep must not take for its own.
@@ -59,6 +59,50 @@ async fn until_torn_down(world: &World, on: &On) {
     while state(world, on).await != json!("torn_down") {
         assert!(began.elapsed().as_secs() < 60, "it is still there");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Somebody who listens to Slipway's bus.
+struct Ear {
+    sqs: aws_sdk_sqs::Client,
+    queue: String,
+}
+
+impl Ear {
+    async fn listen(world: &World, name: &str) -> Self {
+        let config = world.control_plane.emulator.sdk_config(TOOLING);
+        let (sqs, events) = (aws_sdk_sqs::Client::new(&config), aws_sdk_eventbridge::Client::new(&config));
+        let policy = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}]});
+        let make = sqs.create_queue().queue_name(name);
+        let make = make.attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string());
+        let queue = make.send().await.unwrap().queue_url.unwrap();
+        let bus = world.control_plane.output("BusName");
+        let rule = events.put_rule().name(name).event_bus_name(bus).event_pattern(r#"{"source":["slipway"]}"#);
+        rule.send().await.unwrap();
+        let arn = format!("arn:aws:sqs:{REGION}:{TOOLING}:{name}");
+        let target = aws_sdk_eventbridge::types::Target::builder().id("queue").arn(arn).build().unwrap();
+        events.put_targets().rule(name).event_bus_name(bus).targets(target).send().await.unwrap();
+        Self { sqs, queue }
+    }
+
+    /// The first `count` events that are `wanted`, and what came with them; fewer when no more come.
+    async fn hears(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut heard: Vec<Value> = Vec::new();
+        let began = Instant::now();
+        while heard.len() < count && began.elapsed().as_secs() < 60 {
+            let got =
+                self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(10).send().await.unwrap();
+            for message in got.messages.unwrap_or_default() {
+                let event: Value = serde_json::from_str(&message.body.unwrap()).unwrap();
+                let delete = self.sqs.delete_message().queue_url(&self.queue);
+                delete.receipt_handle(message.receipt_handle.unwrap()).send().await.unwrap();
+                if wanted(&event) {
+                    heard.push(event);
+                }
+            }
+        }
+        heard
     }
 }
 
@@ -139,6 +183,7 @@ fn an_environment_is_kept_for_as_long_as_somebody_wants_it() {
 fn too_much_at_once_waits_for_a_person() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
+        let ear = Ear::listen(world, "hears-of-too-much").await;
         world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "2").await;
         let doomed = [expired(world, "one").await, expired(world, "two").await, expired(world, "three").await];
         let plan = invoke_sweep(world, json!({"plan": {}})).await.unwrap();
@@ -173,6 +218,18 @@ fn too_much_at_once_waits_for_a_person() {
         for on in &doomed {
             until_torn_down(world, on).await;
         }
+        // It was told once, though it was seen twice: all that was told until the end of the last one.
+        let last = |event: &Value| {
+            let detail = &event["detail"];
+            detail["environment"]["environment"] == json!(doomed[2].environment) && detail["ending"] == "torn_down"
+        };
+        let heard = ear.hears(1 + 1, |event| event["detail-type"] == "Sweep Stopped" || last(event)).await;
+        let told: Vec<(&Value, &Value)> = heard
+            .iter()
+            .filter(|event| !last(event))
+            .map(|event| (&event["detail"]["at"], &event["detail"]["expired"]))
+            .collect();
+        assert_eq!(told, [(&stopped_at, &json!(3))], "{heard:?}");
         let nothing = invoke_sweep(world, json!({"confirm": {"stopped_at": stopped_at}})).await.unwrap_err();
         assert!(nothing.message.contains("nothing is held back"), "{nothing:?}");
         world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "50").await;
@@ -210,32 +267,49 @@ fn a_row_that_cannot_be_read_keeps_no_other_waiting() {
     });
 }
 
+/// The names of an environment's change sets in `account`; nothing where there is no stack, not even the shell of one.
+async fn change_sets(world: &World, account: &str, stack: &str) -> Option<Vec<String>> {
+    let cloudformation = world.cloudformation(account);
+    cloudformation.describe_stacks().stack_name(stack).send().await.ok()?;
+    let found = cloudformation.list_change_sets().stack_name(stack).send().await.unwrap();
+    Some(found.summaries().iter().filter_map(|found| found.change_set_name()).map(str::to_owned).collect())
+}
+
 #[test]
-fn the_end_of_what_died_unseen_is_recorded() {
+fn the_end_of_what_died_unseen_is_recorded_and_its_change_set_goes() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
-        let (dana, on) = (job("create-change", "main"), on("prod", &named("died")));
-        let arn = world.begin(&dana, &on, &tiny("died")).await;
-        world.asked(&dana, &on).await;
-        // Whatever tells of its end tells nobody.
-        world.set_variable("SettleFunction", "SLIPWAY_TABLE", "no-such-table").await;
-        world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        world.set_variable("SettleFunction", "SLIPWAY_TABLE", world.control_plane.output("TableName")).await;
-        let mut open = world.row(&on, "META").await.unwrap()["open"].clone();
-        assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
-        open[0]["look_at"] = json!("2020-01-01T00:00:00Z");
-        world.set_in_row(&on, "open", &open).await;
-        world.due(&on).await;
-        world.sweep().await;
-        let began = Instant::now();
-        while world.row(&on, "META").await.unwrap()["open"] != json!([]) {
-            assert!(began.elapsed().as_secs() < 60, "its end is not recorded");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        world
+            .set_stages(|stages| {
+                let approval = json!({"required": 1, "approvers": ["release-manager"]});
+                stages["gate"] = json!({"account": DEV, "ephemeral": true, "approval": approval});
+            })
+            .await;
+        // In a protected stage nothing deletes a stack, not even an empty one: the next deployment uses it.
+        for (stage, account, left) in [("prod", PROD, Some(vec![])), ("gate", DEV, None)] {
+            let (dana, on) = (job("create-change", "main"), on(stage, &named("died")));
+            let arn = world.begin(&dana, &on, &tiny("died")).await;
+            world.asked(&dana, &on).await;
+            let stack = world.status(&dana, &on).await.unwrap().stack_name.to_string();
+            let made = change_sets(world, account, &stack).await;
+            assert!(made.as_ref().is_some_and(|made| made.len() == 1), "{stage}: {made:?}");
+            // Whatever tells of its end tells nobody.
+            world.set_variable("SettleFunction", "SLIPWAY_TABLE", "no-such-table").await;
+            world.machines.stop_execution().execution_arn(&arn).send().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.set_variable("SettleFunction", "SLIPWAY_TABLE", world.control_plane.output("TableName")).await;
+            let open = world.row(&on, "META").await.unwrap()["open"].clone();
+            assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
+            assert_eq!(change_sets(world, account, &stack).await, made, "{stage}: nobody took it away yet");
+            look_at(world, &on).await;
+            world.sweep().await;
+            row_until(world, &on, |row| row["open"] == json!([])).await;
+            let outcome = world.settled(&dana, &on).await.deployment.unwrap().outcome.unwrap();
+            assert_eq!(outcome.error.map(|error| error.as_str()), Some("Stopped"), "{outcome:?}");
+            assert!(world.lease_is_free(&on).await);
+            assert_eq!(change_sets(world, account, &stack).await, left, "{stage}");
         }
-        let outcome = world.settled(&dana, &on).await.deployment.unwrap().outcome.unwrap();
-        assert_eq!(outcome.error.map(|error| error.as_str()), Some("Stopped"), "{outcome:?}");
-        assert!(world.lease_is_free(&on).await);
+        world.set_stages(|_| {}).await;
     });
 }
 
@@ -243,6 +317,7 @@ fn the_end_of_what_died_unseen_is_recorded() {
 fn a_teardown_that_fails_is_tried_again_later_each_time() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
+        let ear = Ear::listen(world, "hears-of-stuck").await;
         let (owner, on) = (job("deploy-dev", "feature"), on("dev", &named("stuck")));
         green(&world.deploy(&owner, &on, &slipway_tests::clinging("stuck")).await);
         world.settled(&owner, &on).await;
@@ -259,13 +334,27 @@ fn a_teardown_that_fails_is_tried_again_later_each_time() {
         };
         assert_eq!(world.sweep().await["teardowns"], json!(0), "not at once");
         assert!(row["retry_at"].as_str().unwrap().parse::<Timestamp>().unwrap() > Timestamp::now());
-        world.set_in_row(&on, "retry_at", &json!("2020-01-01T00:00:00Z")).await;
-        world.due(&on).await;
-        assert_eq!(world.sweep().await["teardowns"], json!(1));
-        while world.row(&on, "META").await.unwrap()["failed_teardowns"] != json!(2) {
-            assert!(began.elapsed().as_secs() < 240, "it was not tried again");
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        // The fourth failure is nobody's business yet, and the fifth is.
+        for failures in [3, 4] {
+            world.set_in_row(&on, "failed_teardowns", &json!(failures)).await;
+            world.set_in_row(&on, "retry_at", &json!("2020-01-01T00:00:00Z")).await;
+            world.due(&on).await;
+            assert_eq!(world.sweep().await["teardowns"], json!(1));
+            loop {
+                let row = world.row(&on, "META").await.unwrap();
+                if row["failed_teardowns"] == json!(failures + 1) && row["open"] == json!([]) {
+                    break;
+                }
+                assert!(began.elapsed().as_secs() < 360, "it was not tried again: {row}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
+        let heard = ear.hears(1, |event| event["detail-type"] == "Teardown Stuck").await;
+        let detail = &heard[0]["detail"];
+        let told = (&detail["environment"]["environment"], &detail["failures"], &detail["error"]);
+        assert_eq!(told, (&json!(on.environment), &json!(5), &json!("StackFailed")), "{detail}");
+        let row = world.row(&on, "META").await.unwrap();
+        assert_eq!((&detail["next_try_at"], &detail["version"]), (&row["retry_at"], &json!(1)), "{detail}");
     });
 }
 
@@ -466,53 +555,22 @@ fn what_there_is_no_time_for_the_next_run_does() {
 fn whoever_listens_hears_each_change() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
-        let config = world.control_plane.emulator.sdk_config(TOOLING);
-        let (sqs, events) = (aws_sdk_sqs::Client::new(&config), aws_sdk_eventbridge::Client::new(&config));
-        let policy = json!({"Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}]});
-        let make = sqs.create_queue().queue_name("hears");
-        let make = make.attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string());
-        let queue = make.send().await.unwrap().queue_url.unwrap();
-        let bus = world.control_plane.output("BusName");
-        events
-            .put_rule()
-            .name("hears")
-            .event_bus_name(bus)
-            .event_pattern(r#"{"source":["slipway"]}"#)
-            .send()
-            .await
-            .unwrap();
-        let arn = format!("arn:aws:sqs:{REGION}:{TOOLING}:hears");
-        let target = aws_sdk_eventbridge::types::Target::builder().id("queue").arn(arn).build().unwrap();
-        events.put_targets().rule("hears").event_bus_name(bus).targets(target).send().await.unwrap();
-
+        let ear = Ear::listen(world, "hears").await;
         let (owner, on) = live(world, "heard").await;
+        let url = world.status(&owner, &on).await.unwrap().url.unwrap();
         keep(world, &owner, &on, pin(1, "a demo")).await.unwrap();
         keep(world, &owner, &on, Keep::Unpin {}).await.unwrap();
-        world.set_in_row(&on, "expires_at", &json!(Timestamp::now() + SignedDuration::from_mins(50))).await;
-        world.set_in_row(&on, "next_warning", &json!("hour")).await;
-        world.due(&on).await;
-        assert_eq!(world.sweep().await["warnings"], json!(1));
-        assert_eq!(world.sweep().await["warnings"], json!(0), "once");
+        world.set_in_row(&on, "next_warning", &json!("day")).await;
+        for left in [SignedDuration::from_hours(23), SignedDuration::from_mins(50)] {
+            world.set_in_row(&on, "expires_at", &json!(Timestamp::now() + left)).await;
+            world.due(&on).await;
+            assert_eq!(world.sweep().await["warnings"], json!(1));
+            world.due(&on).await;
+            assert_eq!(world.sweep().await["warnings"], json!(0), "once");
+        }
         green(&world.teardown(&job("stop-dev", "feature"), &on).await);
 
-        let mut heard: Vec<Value> = Vec::new();
-        let began = Instant::now();
-        while heard.len() < 7 && began.elapsed().as_secs() < 60 {
-            let got = sqs.receive_message().queue_url(&queue).max_number_of_messages(10).send().await.unwrap();
-            for message in got.messages.unwrap_or_default() {
-                let event: Value = serde_json::from_str(&message.body.unwrap()).unwrap();
-                sqs.delete_message()
-                    .queue_url(&queue)
-                    .receipt_handle(message.receipt_handle.unwrap())
-                    .send()
-                    .await
-                    .unwrap();
-                if event["detail"]["environment"]["environment"] == json!(on.environment) {
-                    heard.push(event);
-                }
-            }
-        }
+        let heard = ear.hears(8, |event| event["detail"]["environment"]["environment"] == json!(on.environment)).await;
         let of = |detail_type: &str| -> Vec<&Value> {
             heard
                 .iter()
@@ -529,7 +587,88 @@ fn whoever_listens_hears_each_change() {
         assert_eq!(ended, expected);
         let kept: Vec<&Value> = of("Environment Kept").iter().map(|detail| &detail["pin"]["reason"]).collect();
         assert_eq!(kept, [&json!("a demo"), &Value::Null]);
-        assert_eq!(of("Environment Expiring").len(), 1);
-        assert_eq!(of("Environment Expiring")[0]["within"], json!("hour"));
+        let within: Vec<&Value> = of("Environment Expiring").iter().map(|detail| &detail["within"]).collect();
+        assert_eq!(within, [&json!("day"), &json!("hour")]);
+        assert_eq!(of("Environment Expiring")[0]["url"], json!(url), "for whoever wants to look once more");
+    });
+}
+
+/// A name, and the dimensions that it is told with.
+type Metric = (String, BTreeSet<String>);
+
+/// The metrics that lines of a log hold: each is of this control plane, and has a number.
+fn told(log: &str) -> BTreeSet<Metric> {
+    let lines =
+        log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|line| line["_aws"].is_object());
+    let mut found = BTreeSet::new();
+    for line in lines {
+        assert!(line["_aws"]["Timestamp"].as_i64() > Some(0), "{line}");
+        for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+            assert_eq!(directive["Namespace"], "Slipway", "{line}");
+            for dimensions in directive["Dimensions"].as_array().unwrap() {
+                let dimensions: BTreeSet<String> =
+                    dimensions.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+                assert!(dimensions.iter().all(|name| line[name].is_string()), "{line}");
+                assert_eq!(line["ControlPlane"], json!(control_plane::STACK), "{line}");
+                for metric in directive["Metrics"].as_array().unwrap() {
+                    let name = metric["Name"].as_str().unwrap();
+                    assert!(line[name].is_u64(), "{name} in {line}");
+                    found.insert((name.to_owned(), dimensions.clone()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_alarms_look_at_and_the_docs_list_is_told() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let since = Timestamp::now();
+        let (_, on) = live(world, "counted").await;
+        row_until(world, &on, |row| row["open"] == json!([])).await;
+        world.put_sweep_state(&json!({})).await;
+        world.sweep().await;
+        let emitted = told(&(world.log("settle", since).await + &world.log("sweep", since).await));
+
+        let template = slipway_template::Template::parse(include_bytes!("../../template.yaml")).unwrap();
+        let template: Value = serde_json::from_str(&template.to_json().unwrap()).unwrap();
+        let resources = template["Resources"].as_object().unwrap();
+        let mut watched = 0;
+        for (id, alarm) in resources.iter().filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm") {
+            let alarm = &alarm["Properties"];
+            let dimensions = alarm["Dimensions"].as_array().unwrap();
+            if alarm["Namespace"] == "AWS/Lambda" {
+                // Lambda's own: of a function that is there.
+                let function = dimensions[0]["Value"]["Ref"].as_str().unwrap();
+                assert_eq!((dimensions.len(), &dimensions[0]["Name"]), (1, &json!("FunctionName")), "{id}");
+                assert_eq!(resources[function]["Type"], "AWS::Serverless::Function", "{id}");
+                assert_eq!(alarm["MetricName"], "Errors", "{id}");
+                continue;
+            }
+            assert_eq!(alarm["Namespace"], "Slipway", "{id}");
+            let stack = |dimension: &Value| {
+                dimension["Name"] == "ControlPlane" && dimension["Value"]["Ref"] == "AWS::StackName"
+            };
+            assert!(dimensions.iter().all(stack), "{id}: {alarm}");
+            let names = dimensions.iter().map(|dimension| dimension["Name"].as_str().unwrap().to_owned()).collect();
+            let metric = (alarm["MetricName"].as_str().unwrap().to_owned(), names);
+            assert!(emitted.contains(&metric), "{id} looks at {metric:?}; there is {emitted:?}");
+            watched += 1;
+        }
+        assert!(watched >= 3, "{watched}");
+
+        let words =
+            |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let table = include_str!("../../docs/EVENTS.md").split("| metric |").nth(1).unwrap();
+        let mut documented = BTreeSet::new();
+        for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+            let mut cells = row.split('|').skip(1);
+            let (names, mut dimensions) = (words(cells.next().unwrap()), words(cells.next().unwrap()));
+            dimensions.insert("ControlPlane".to_owned());
+            documented.extend(names.into_iter().map(|name| (name, dimensions.clone())));
+        }
+        assert_eq!(documented, emitted);
     });
 }
