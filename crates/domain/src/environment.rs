@@ -194,7 +194,7 @@ pub enum Superseded {
     #[error("{environment} lives in account {lives_in}, and its stage is account {stage} now: tear it down first")]
     Elsewhere {
         /// Which.
-        environment: EnvironmentKey,
+        environment: Box<EnvironmentKey>,
         /// The account of its stack.
         lives_in: AccountId,
         /// The stage's.
@@ -292,7 +292,7 @@ pub fn stays(environment: &Environment, deployment: &Deployment) -> Result<(), S
         return Ok(());
     }
     Err(Superseded::Elsewhere {
-        environment: environment.key.clone(),
+        environment: Box::new(environment.key.clone()),
         lives_in: lives_in.clone(),
         stage: stage.clone(),
     })

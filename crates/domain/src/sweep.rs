@@ -197,7 +197,7 @@ pub struct Swept {
     pub answers: u64,
     /// Environments whose end it announced.
     pub warnings: u64,
-    /// Deployments whose execution had died, and whose end it had recorded.
+    /// Deployments whose execution had died, and whose end it had recorded; or of which there was nothing to record it on.
     pub settled: u64,
     /// How many environments there are in which stage, where they were counted.
     #[serde(default)]
