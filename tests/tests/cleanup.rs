@@ -22,7 +22,7 @@ use slipway_domain::repair::Asked;
 use slipway_domain::stages::Span;
 use slipway_local::job::NewsJob;
 use slipway_local::{DEV, PROD, REGION, STAGING, TOOLING, control_plane};
-use slipway_tests::{Ended, Refused, World, in_world, job, launch, on, tiny, unique};
+use slipway_tests::{Ended, Refused, World, faults, in_world, job, launch, on, tiny, unique};
 
 /// What one test lets expire, another one's sweep must not take for its own.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -233,6 +233,38 @@ fn too_much_at_once_waits_for_a_person() {
         let nothing = invoke_sweep(world, json!({"confirm": {"stopped_at": stopped_at}})).await.unwrap_err();
         assert!(nothing.message.contains("nothing is held back"), "{nothing:?}");
         world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "50").await;
+    });
+}
+
+#[test]
+fn a_cleanup_that_is_killed_as_it_stops_says_so_all_the_same() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let ear = Ear::listen(world, "hears-in-the-end").await;
+        world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "0").await;
+        let on = expired(world, "held").await;
+        let counted = json!({"at": Timestamp::now(), "total": 1000, "stages": {}});
+        // It noted that it stopped; it told; it noted that it told.
+        for call in ["PutItem", "PutEvents", "PutItem.2"] {
+            world.put_sweep_state(&json!({"census": counted})).await;
+            let killed = faults::killed_after(world, "SweepFunction", call).await;
+            assert!(world.invoke(&killed, &json!({"sweep": {}})).await.is_err(), "{call}: it was not killed");
+            let mut stopped_at = Value::Null;
+            for _ in 0..2 {
+                let swept = world.sweep().await;
+                assert_eq!((&swept["held_back"], &swept["teardowns"]), (&json!(1), &json!(0)), "{call}: {swept}");
+                stopped_at = swept["stopped"]["at"].clone();
+            }
+            assert_eq!(world.sweep_state().await["told"], stopped_at, "{call}");
+            // Once at least: an event may come twice.
+            let heard = ear.hears(1, |event| event["detail"]["at"] == stopped_at).await;
+            assert!(heard.iter().any(|event| event["detail-type"] == "Sweep Stopped"), "{call}: {heard:?}");
+            assert_eq!(state(world, &on).await, json!("live"), "{call}");
+        }
+        world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "50").await;
+        world.put_sweep_state(&json!({})).await;
+        assert_eq!(world.sweep().await["teardowns"], json!(1));
+        until_torn_down(world, &on).await;
     });
 }
 

@@ -127,7 +127,7 @@ impl Sweep {
         }
         // Who did not get to all of it cannot say that nothing is expired any more.
         let unseen = look.swept.unfinished && look.expired == 0;
-        let (before, state) = self
+        let (_, state) = self
             .store
             .update_sweep_state(|state| {
                 let unchanged = unseen && state.stopped.is_some();
@@ -138,14 +138,14 @@ impl Sweep {
                 })
             })
             .await?;
+        if let Some(stopped) = state.to_tell() {
+            self.tell_stopped(stopped).await?;
+        }
         look.swept.stopped = state.stopped;
         match &look.swept.stopped {
             Some(stopped) => {
                 look.swept.held_back = look.expired;
                 tracing::error!(%stopped, "nothing is deleted until a person has looked: slipway sweep --dry-run");
-                if before.stopped.is_none() {
-                    self.tell_stopped(stopped).await;
-                }
             }
             None => look.cleared.append(&mut look.fresh),
         }
@@ -231,6 +231,10 @@ impl Sweep {
                 }
                 let page = self.store.due(partition, now, after.take()).await?;
                 for due in page.due {
+                    if budget.left() < RESERVE {
+                        look.swept.unfinished = true;
+                        return Ok(look);
+                    }
                     match due {
                         Ok(Found::Environment(environment)) => {
                             self.environment(&mut look, &environment, state, now, most, done).await;
@@ -367,11 +371,17 @@ impl Sweep {
         Ok(self.machines.start(&self.teardown_machine, &admission.execution_name(1), &input).await?)
     }
 
-    /// What is held back stays held back whether anybody hears of it or not.
-    async fn tell_stopped(&self, stopped: &Stopped) {
+    /// What is held back stays held back whether anybody hears of it or not; the next run tells them.
+    async fn tell_stopped(&self, stopped: &Stopped) -> Result<(), Failure> {
         if let Err(error) = self.bus.tell(&SweepStopped::new(stopped.clone())).await {
             tracing::error!(%error, "nobody was told that nothing is deleted");
+            return Ok(());
         }
+        let noted = self
+            .store
+            .update_sweep_state(|state| Ok::<_, Infallible>(SweepState { told: Some(stopped.at), ..state.clone() }));
+        noted.await?;
+        Ok(())
     }
 }
 
