@@ -204,6 +204,17 @@ pub async fn install(world: &World, plans: &[Plan]) {
     }
 }
 
+/// A copy of the function `name` of template.yaml, `SweepFunction` for one, whose process is killed after this call of AWS, which
+/// `PutItem.2` says is its second one: what the copy is called.
+pub async fn killed_after(world: &World, name: &str, call: &'static str) -> String {
+    let endpoint = proxy(world.control_plane.emulator.port()).await;
+    let program = program(name);
+    let copy = format!("{program}-killed-{}", call.replace('.', "-"));
+    copy_function(world, &world.physical_id(name).await, &copy, &bootstrap(&program, &endpoint, "kill", call, "0"))
+        .await;
+    copy
+}
+
 /// The program of a Task's function: that of `${ChangeSetFunction}` is `slipway-change-set`.
 fn program(substitution: &str) -> String {
     let name = substitution.trim_start_matches("${").trim_end_matches("Function}");
@@ -344,6 +355,7 @@ async fn serve(client: TcpStream, aws: u16, counts: &Counts) -> std::io::Result<
     let (dialect, call) = match (header("x-amz-target"), text.split("Action=").nth(1), method) {
         (Some(target), ..) => (Dialect::Json, target.rsplit('.').next().unwrap_or_default()),
         (None, Some(action), "POST") => (Dialect::Query, action.split('&').next().unwrap_or_default()),
+        (None, ..) if first.contains("/invocations") => (Dialect::Rest, "Invoke"),
         (None, _, "PUT") => (Dialect::Rest, "PutObject"),
         (None, _, "HEAD") => (Dialect::Rest, "HeadObject"),
         (None, _, "POST") => (Dialect::Rest, "DeleteObjects"),
@@ -387,7 +399,7 @@ enum Dialect {
     Json,
     /// CloudFormation, STS.
     Query,
-    /// S3.
+    /// S3, Lambda.
     Rest,
 }
 

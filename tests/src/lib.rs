@@ -583,6 +583,21 @@ impl World {
         update.send().await.unwrap();
     }
 
+    /// Gives the function behind one of template.yaml's resources so many seconds for each call. Its processes end.
+    pub async fn set_timeout(&self, logical_id: &str, seconds: i32) {
+        let update = self.lambda.update_function_configuration().function_name(self.physical_id(logical_id).await);
+        update.timeout(seconds).send().await.unwrap();
+    }
+
+    /// Configures the stages: those of all tests, as `change` makes them.
+    pub async fn set_stages(&self, change: impl FnOnce(&mut Value)) {
+        let mut stages: Value = serde_json::from_str(&control_plane::stages()).unwrap();
+        change(&mut stages);
+        let ssm = aws_sdk_ssm::Client::new(&self.control_plane.emulator.sdk_config(TOOLING));
+        let put = ssm.put_parameter().name(self.control_plane.output("StagesParameterName")).overwrite(true);
+        put.value(stages.to_string()).send().await.unwrap();
+    }
+
     /// Ends a function's processes, and with them what they remember.
     pub async fn renew(&self, logical_id: &str) {
         self.set_variable(logical_id, "SLIPWAY_RENEWED", &unique().to_string()).await;

@@ -137,6 +137,11 @@ impl Asked {
         self.payload["ask"] = json!({"repair": {"on": self.deploy()["on"], "job": "repair", "asked": asked}});
     }
 
+    /// Asks to keep it instead.
+    fn keep(&mut self, keep: Value) {
+        self.payload["ask"] = json!({"keep": {"on": self.deploy()["on"], "keep": keep}});
+    }
+
     /// Looks instead.
     fn look(&mut self, question: Value) {
         self.payload["ask"] = json!({"look": question});
@@ -278,6 +283,72 @@ const REQUESTS: &[Row<Spoil<Asked>>] = &[
         &["the job has no name"],
     ),
     ("a repair of what is not there", |a| a.repair(json!("look")), NotFound, &["there is no environment review/"]),
+    (
+        "nothing to keep by",
+        |a| a.payload["ask"] = json!({"keep": {"on": a.deploy()["on"]}}),
+        InvalidRequest,
+        &["missing field `keep`"],
+    ),
+    ("kept for ever", |a| a.keep(json!({"forever": {}})), InvalidRequest, &["`forever`", "`unpin`"]),
+    ("kept twice", |a| a.keep(json!({"unpin": {}, "extend": {"span": null}})), InvalidRequest, &["malformed"]),
+    ("kept until some time", |a| a.keep(json!({"extend": {"span": "soon"}})), InvalidRequest, &["\"soon\""]),
+    (
+        "kept by a date",
+        |a| a.keep(json!({"extend": {"until": "2027-01-01"}})),
+        InvalidRequest,
+        &["unknown field `until`"],
+    ),
+    (
+        "kept for longer than the stage allows",
+        |a| a.keep(json!({"extend": {"span": "8d"}})),
+        NotAllowed,
+        &["8d", "stage dev allows at most 7d"],
+    ),
+    ("a pin for no reason", |a| a.keep(json!({"pin": {"span": "1d"}})), InvalidRequest, &["missing field `reason`"]),
+    (
+        "a pin for a blank one",
+        |a| a.keep(json!({"pin": {"span": "1d", "reason": " \n"}})),
+        InvalidRequest,
+        &["a pin needs a reason"],
+    ),
+    (
+        "a pin for a long one",
+        |a| a.keep(json!({"pin": {"span": "1d", "reason": "x".repeat(501)}})),
+        InvalidRequest,
+        &["reason has 501", "the limit is 500"],
+    ),
+    ("a pin for too long", |a| a.keep(json!({"pin": {"span": "91d", "reason": "x"}})), NotAllowed, &["91d", "90d"]),
+    (
+        "a pin in another's name",
+        |a| a.keep(json!({"pin": {"span": "1d", "reason": "x", "by": "kim"}})),
+        InvalidRequest,
+        &["unknown field `by`"],
+    ),
+    (
+        "a pin that is not let go",
+        |a| a.keep(json!({"unpin": {"force": true}})),
+        InvalidRequest,
+        &["unknown field `force`"],
+    ),
+    ("what is not there, kept", |a| a.keep(json!({"unpin": {}})), NotFound, &["is not there", "deploy it first"]),
+    (
+        "kept in a stage that is not there",
+        |a| {
+            a.deploy()["on"]["stage"] = json!("qa");
+            a.keep(json!({"unpin": {}}));
+        },
+        UnknownStage,
+        &["\"qa\""],
+    ),
+    (
+        "kept by another ref",
+        |a| {
+            a.deploy()["on"]["stage"] = json!("staging");
+            a.keep(json!({"unpin": {}}));
+        },
+        NotAllowed,
+        &["ref is \"feature\"", "stage staging allows main"],
+    ),
     // Names.
     (
         "an unknown stage",
@@ -1089,6 +1160,40 @@ const INPUTS: &[Row<fn() -> Value>] = &[
         || json!({"execution": {"arn": "a", "started_at": "2026-01-01T00:00:00Z", "input": {}}, "end": {"done": "maybe"}}),
         InvalidRequest,
         &["`maybe`", "`no_changes`"],
+    ),
+    ("SettleFunction", || json!({"deployment": nobody()}), InvalidRequest, &["unknown field `fence`"]),
+    (
+        "SettleFunction",
+        || json!({"deployment": {"environment": nobody()["environment"], "id": nobody()["id"]}}),
+        InvalidRequest,
+        &["missing field `end`"],
+    ),
+    (
+        "SettleFunction",
+        || json!({"deployment": nobody(), "execution": {}, "end": {"done": "succeeded"}}),
+        InvalidRequest,
+        &["malformed", "unknown field"],
+    ),
+    ("SweepFunction", || json!({}), InvalidRequest, &["malformed"]),
+    ("SweepFunction", || json!("sweep"), InvalidRequest, &["a JSON object is expected"]),
+    ("SweepFunction", || json!(["sweep", {}]), InvalidRequest, &["a JSON object is expected"]),
+    ("SweepFunction", || json!({"delete": {}}), InvalidRequest, &["`delete`", "`sweep`, `plan`"]),
+    ("SweepFunction", || json!({"sweep": {}, "plan": {}}), InvalidRequest, &["malformed"]),
+    ("SweepFunction", || json!({"sweep": {"force": true}}), InvalidRequest, &["unknown field `force`"]),
+    ("SweepFunction", || json!({"plan": {"stage": "dev"}}), InvalidRequest, &["unknown field `stage`"]),
+    ("SweepFunction", || json!({"confirm": {}}), InvalidRequest, &["missing field `stopped_at`"]),
+    ("SweepFunction", || json!({"confirm": {"stopped_at": "now"}}), InvalidRequest, &["malformed"]),
+    (
+        "SweepFunction",
+        || json!({"confirm": {"stopped_at": "2026-01-01T00:00:00Z", "most": 1000}}),
+        InvalidRequest,
+        &["unknown field `most`"],
+    ),
+    (
+        "SweepFunction",
+        || json!({"confirm": {"stopped_at": "2026-01-01T00:00:00Z"}}),
+        NotAllowed,
+        &["nothing is held back"],
     ),
     (
         "SettleFunction",

@@ -514,6 +514,8 @@ fn the_command_shows_it_to_jobs_and_to_people() {
         let on = on("dev", &called);
         assert_eq!(world.deploy(&job, &on, &tiny("shown")).await.status, "SUCCEEDED");
         world.settled(&job, &on).await;
+        let merged = json!({"merged": {"branch": "feature", "merge_request": 7}});
+        world.set_in_row(&on, "expired_because", &merged).await;
         let as_job = world.control_plane.job_environment(&world.token(&job));
         let credentials = assume(world, world.control_plane.output("ReaderRole")).await;
         let as_person = [
@@ -533,10 +535,12 @@ fn the_command_shows_it_to_jobs_and_to_people() {
             let json =
                 command(world, &[&["environments", "--json"][..], &environment[..4]].concat(), variables).await.0;
             assert!(json.contains("\"dns_label\": \"tiny-review-shown-"), "{json}");
+            assert!(json.contains("\"merge_request\": 7"), "{json}");
             for (verb, says) in [
                 ("history", "succeeded"),
                 ("why", "Nothing goes on. The last deploy, of dana in pipeline"),
                 ("status", "  by        dana"),
+                ("status", "  because   its branch feature was merged by merge request !7"),
                 ("audit", "settled"),
             ] {
                 let (said, code) = command(world, &[&[verb][..], &environment].concat(), variables).await;

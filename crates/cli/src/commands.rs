@@ -503,6 +503,7 @@ async fn status(flags: &crate::args::Status, env: &Env, console: &Console) -> Re
         ("since", status.deployed_at.map(|at| registry::at(at, now()))),
         ("url", status.url.clone()),
         ("expires", status.expires_at.map(|at| registry::at(at, now()))),
+        ("because", status.expired_because.as_ref().map(ToString::to_string)),
         ("pinned", status.pin.as_ref().map(|pin| registry::pinned(pin, now()))),
     ] {
         if let Some(value) = value {

@@ -366,6 +366,7 @@ mod tests {
             url: None,
             outputs: BTreeMap::new(),
             expires_at: None,
+            expired_because: None,
             pin: None,
             deployment: Some(DeploymentStatus {
                 id: DeploymentId::from_execution(Timestamp::UNIX_EPOCH, "arn"),

@@ -11,7 +11,7 @@ use crate::branch::Because;
 use crate::claims::RefType;
 use crate::deployment::{Action, Deployment, DeploymentId, Ending, Launch, Outcome, Target};
 use crate::expiry::{LOOK, Lead, Pin, backoff};
-use crate::names::{Digest, EnvironmentKey, StackName};
+use crate::names::{AccountId, Digest, EnvironmentKey, StackName};
 use crate::repair::Asked;
 
 /// How an environment stands.
@@ -190,6 +190,16 @@ pub enum Superseded {
         /// How.
         pin: Box<Pin>,
     },
+    /// It is, or is about to be, in another account than its stage is now.
+    #[error("{environment} lives in account {lives_in}, and its stage is account {stage} now: tear it down first")]
+    Elsewhere {
+        /// Which.
+        environment: Box<EnvironmentKey>,
+        /// The account of its stack.
+        lives_in: AccountId,
+        /// The stage's.
+        stage: AccountId,
+    },
     /// What was to be rolled back is not live any more.
     #[error("{what} is live on {environment} meanwhile, and deployment {from} was to be rolled back: look, and ask again",
         what = .live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("deployment {live}")))]
@@ -219,6 +229,9 @@ pub fn begin(current: Option<&Environment>, deployment: &Deployment) -> Result<E
         }
     };
     superseded(&environment, deployment)?;
+    if environment.is_bound(&deployment.id) {
+        stays(&environment, deployment)?;
+    }
     if deployment.action == Action::Teardown
         && let Some(pin) = environment.pinned(deployment.started_at)
     {
@@ -267,6 +280,22 @@ pub fn resume(current: Option<&Environment>, deployment: &Deployment) -> Result<
     superseded(&environment, deployment)?;
     environment.waiting = environment.waiting.filter(|waiting| waiting.deployment != deployment.id);
     Ok(environment)
+}
+
+/// Whether `deployment` is about the account that the environment is in: a stack that was made elsewhere would be nobody's.
+///
+/// # Errors
+/// [`Superseded::Elsewhere`].
+pub fn stays(environment: &Environment, deployment: &Deployment) -> Result<(), Superseded> {
+    let (lives_in, stage) = (&environment.target.account, &deployment.target.account);
+    if lives_in == stage {
+        return Ok(());
+    }
+    Err(Superseded::Elsewhere {
+        environment: Box::new(environment.key.clone()),
+        lives_in: lives_in.clone(),
+        stage: stage.clone(),
+    })
 }
 
 /// A rollback got the lease: whether it would do what was told when it was asked for.
@@ -505,6 +534,13 @@ impl Environment {
             EnvironmentState::New | EnvironmentState::TornDown => false,
         }
     }
+
+    /// Whether its account is not to change: there may be a stack, or something else than `deployment` is under way that makes one, or
+    /// takes it for gone.
+    #[must_use]
+    pub fn is_bound(&self, deployment: &DeploymentId) -> bool {
+        self.is_somewhere() || self.open.iter().any(|open| !open.settled && open.deployment != *deployment)
+    }
 }
 
 #[cfg(test)]
@@ -513,7 +549,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::deployment::{Back, Requester};
     use crate::expiry::Due;
-    use crate::names::{AccountId, ApplicationName, EnvironmentName, ProjectId, Region, StageName};
+    use crate::names::{ApplicationName, EnvironmentName, ProjectId, Region, StageName};
     use crate::stages::Span;
     use jiff::SignedDuration;
 
@@ -598,6 +634,31 @@ pub(crate) mod tests {
         let late = begin(Some(&second), &deployment(Action::Deploy, 11, false)).unwrap_err();
         assert!(matches!(late, Superseded::ByPipeline { mine: 11, newest: 12, .. }));
         assert!(begin(Some(&second), &deployment(Action::Teardown, 10, false)).is_ok(), "a stop job is never too old");
+    }
+
+    #[test]
+    fn an_environment_stays_where_it_is_while_anything_is_there_or_under_way() {
+        let first = deployment(Action::Deploy, 10, false);
+        let mut second = deployment(Action::Deploy, 11, false);
+        second.target.account = AccountId::new("222222222222").unwrap();
+        let elsewhere = |current: &Environment| {
+            let refused = begin(Some(current), &second).map_err(|refused| refused.to_string());
+            refused
+                .is_err_and(|why| why.contains("lives in account 111111111111, and its stage is account 222222222222"))
+        };
+        let begun = begin(None, &first).unwrap();
+        assert!(elsewhere(&begun), "it may be making its stack");
+        assert!(begin(Some(&begun), &first).is_ok(), "whoever waits asks again");
+        let live = settle(begun, &first, &outcome(Ending::Succeeded), &Shown::default());
+        assert!(elsewhere(&live) && elsewhere(&live.closed(&first.id)));
+        let teardown = deployment(Action::Teardown, 10, false);
+        let going = begin(Some(&live.closed(&first.id)), &teardown).unwrap();
+        let gone = settle(going.clone(), &teardown, &outcome_at(1, Ending::TornDown), &Shown::default());
+        let again = begin(Some(&gone), &deployment(Action::Teardown, 12, false)).unwrap();
+        assert!(elsewhere(&going) && elsewhere(&again), "it would be taken for gone");
+        let moved = begin(Some(&gone), &second).unwrap();
+        assert_eq!(moved.target, second.target);
+        assert!(stays(&moved, &first).is_err() && stays(&moved, &second).is_ok());
     }
 
     #[test]

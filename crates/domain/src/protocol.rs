@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::Verdict;
 use crate::audit::{Head, Row};
+use crate::branch::Because;
 use crate::cause::StackEvent;
 use crate::deployment::{Action, Back, DeploymentId, Launch, Outcome};
 use crate::environment::EnvironmentState;
@@ -408,6 +409,9 @@ pub struct Status {
     pub outputs: BTreeMap<String, String>,
     /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Why its end came before its time, if it did.
+    #[serde(default)]
+    pub expired_because: Option<Because>,
     /// Who keeps it for longer than it would live, if anybody.
     pub pin: Option<Pin>,
     /// The deployment that was asked for, or the last.

@@ -217,6 +217,9 @@ pub struct Listed {
     pub url: Option<String>,
     /// When it is torn down, unless it is deployed or kept anew; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// Why its end came before its time, if it did.
+    #[serde(default)]
+    pub expired_because: Option<Because>,
     /// Who keeps it for longer than it would live, if anybody.
     pub pin: Option<Pin>,
 }
@@ -239,6 +242,7 @@ impl Listed {
             deployed_at: environment.deployed_at,
             url: environment.url.clone(),
             expires_at: environment.lives_until(),
+            expired_because: environment.expired_because.clone(),
             pin: environment.pinned(now).cloned(),
         }
     }

@@ -168,8 +168,11 @@ fn seven_days() -> Span {
     Span::days(7)
 }
 
-fn two_hours() -> Span {
-    Span { minutes: 120 }
+/// How long a deployment may take where its stage does not say.
+pub const DEFAULT_TIMEOUT: Span = Span { minutes: 120 };
+
+fn default_timeout() -> Span {
+    DEFAULT_TIMEOUT
 }
 
 /// What CloudFormation does with a stack whose change fails.
@@ -348,7 +351,7 @@ pub struct Stage {
     #[serde(default)]
     pub approval: Option<ApprovalPolicy>,
     /// How long a deployment may take, without the time that people decide in.
-    #[serde(default = "two_hours")]
+    #[serde(default = "default_timeout")]
     pub timeout: Span,
     /// What CloudFormation is told about its stacks.
     #[serde(default)]

@@ -60,6 +60,9 @@ pub struct SweepState {
     /// Why it deletes nothing, until a person says that it may.
     #[serde(default)]
     pub stopped: Option<Stopped>,
+    /// Of which stop people were told: when that was.
+    #[serde(default)]
+    pub told: Option<Timestamp>,
     /// What a person said: what had expired by then may go.
     #[serde(default)]
     pub confirmed: Option<Confirmed>,
@@ -139,6 +142,12 @@ impl SweepState {
         Ok(Self { stopped: None, confirmed, ..self.clone() })
     }
 
+    /// Why nothing is deleted, if people are still to be told.
+    #[must_use]
+    pub fn to_tell(&self) -> Option<&Stopped> {
+        self.stopped.as_ref().filter(|stopped| self.told != Some(stopped.at))
+    }
+
     /// A sweep saw `expired` environments that nobody confirmed, of which none was begun to be deleted before: what is remembered of
     /// that. Whether they may go is whether nothing is [`SweepState::stopped`] then.
     #[must_use]
@@ -197,7 +206,7 @@ pub struct Swept {
     pub answers: u64,
     /// Environments whose end it announced.
     pub warnings: u64,
-    /// Deployments whose execution had died, and whose end it had recorded.
+    /// Deployments whose execution had died, and whose end it had recorded; or of which there was nothing to record it on.
     pub settled: u64,
     /// How many environments there are in which stage, where they were counted.
     #[serde(default)]
@@ -254,6 +263,10 @@ mod tests {
         let stopped = of(1000).judged(40, LIMITS, at(1));
         assert_eq!(stopped.judged(3, LIMITS, at(2)), stopped);
         assert_eq!(stopped.judged(0, LIMITS, at(2)).stopped, None);
+        let told = SweepState { told: Some(at(1)), ..stopped.clone() };
+        assert!(stopped.to_tell().is_some() && told.to_tell().is_none(), "once");
+        let again = told.judged(0, LIMITS, at(2)).judged(40, LIMITS, at(3));
+        assert!(again.to_tell().is_some(), "the next time is another one");
         assert_eq!(of(1000).confirm(at(1), at(2)), Err(ConfirmError::Nothing));
         assert!(matches!(stopped.confirm(at(2), at(3)), Err(ConfirmError::Other(_))));
         let confirmed = stopped.confirm(at(1), at(3)).unwrap();

@@ -190,13 +190,23 @@ impl World {
         }
     }
 
+    /// A job's own teardown, like the cleanup's, begins unless somebody keeps the environment: expired or not, live or not.
     fn start(&mut self, teardown: Deployment) {
+        let pin = self.row.as_ref().and_then(|row| row.pin.clone()).filter(|pin| pin.until > teardown.started_at);
         match environment::begin(self.row.as_ref(), &teardown) {
             Ok(row) => {
+                assert_eq!(pin, None, "a teardown of what is pinned begins");
                 self.row = Some(row);
                 self.wait.push(teardown);
             }
-            Err(why) => self.refused(&teardown, &why),
+            Err(why) => {
+                let pinned =
+                    pin.map(|pin| Superseded::Pinned { environment: teardown.environment.clone(), pin: Box::new(pin) });
+                assert_eq!(Some(&why), pinned.as_ref(), "a teardown is refused");
+                let before = self.row.clone();
+                self.refused(&teardown, &why);
+                assert_eq!(self.row, before, "what is refused changes nothing");
+            }
         }
     }
 
@@ -228,9 +238,11 @@ impl World {
         let teardown = self.wait.remove(0);
         match environment::begin(self.row.as_ref(), &teardown) {
             Ok(row) => self.row = Some(row),
-            Err(why) => return self.refused(&teardown, &why),
+            // It is on its way down, so that nobody could pin it since.
+            Err(why) => panic!("it was let begin, and does not get its turn: {why}"),
         }
         let row = self.row.clone().unwrap();
+        assert!(row.pin.as_ref().is_none_or(|pin| pin.until <= teardown.started_at), "pinned: {row:?}");
         if teardown.requester.is_none() && !row.is_expired(self.now) {
             return self.settle(&teardown, Ending::Failed, Some(ErrorName::Superseded));
         }

@@ -189,7 +189,7 @@ impl From<Superseded> for Failure {
             | Superseded::ByRollback { .. }
             | Superseded::ByLater { .. }
             | Superseded::Moved { .. } => ErrorName::Superseded,
-            Superseded::Pinned { .. } => ErrorName::NotAllowed,
+            Superseded::Pinned { .. } | Superseded::Elsewhere { .. } => ErrorName::NotAllowed,
         };
         Self::new(name, error.to_string())
     }

@@ -207,6 +207,7 @@ impl Registry {
             dns_label: key.dns_label(),
             environment: key,
             expires_at: environment.lives_until(),
+            expired_because: environment.expired_because.clone(),
             pin: environment.pinned(now).cloned(),
             stack_name: environment.stack_name,
             state: environment.state,

@@ -15,8 +15,9 @@ use slipway_domain::approval::Void;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, DeploymentRef, Target};
 use slipway_domain::environment::{self, Environment};
 use slipway_domain::lease::{Holder, Taking};
-use slipway_domain::names::{AccountId, EnvironmentKey, Region};
+use slipway_domain::names::Region;
 use slipway_domain::protocol::ExecutionInput;
+use slipway_domain::stages::DEFAULT_TIMEOUT;
 use slipway_domain::waiting::next_wait;
 use slipway_handler::Failure;
 
@@ -113,23 +114,24 @@ impl Begin {
         let Admission { id: admission, action, environment, launch, repair, purge_logs, requester, back, .. } =
             self.store.use_admission(&admission, &id).await?;
         let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
-        let stage = stages.get(&environment.stage)?;
-        let mut target =
-            Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected };
         let known = self.store.environment(&environment).await?;
         // However names are made today: its stack keeps the one that it was made with.
         let stack_name = known.as_ref().map_or_else(|| environment.stack_name(), |known| known.stack_name.clone());
-        if let Some(known) = known.filter(|known| known.is_somewhere()) {
-            // What lives in another account, because the stage was moved since, is torn down, and so repaired, there first.
-            match action {
-                Action::Teardown | Action::Repair => {
-                    target = Target { protected: stage.protected || known.target.protected, ..known.target }
-                }
-                Action::Deploy if known.target.account == target.account => {}
-                Action::Deploy => return Err(moved(&environment, &known.target.account, &target.account)),
+        let bound = known.filter(|known| known.is_bound(&id));
+        let (target, stage) = match &bound {
+            // What is there goes, or is put right, where it is: its stage may have been moved since, or taken away.
+            Some(there) if action != Action::Deploy => {
+                let stage = stages.get(&environment.stage).ok();
+                let protected = there.target.protected || stage.is_some_and(|stage| stage.protected);
+                (Target { protected, ..there.target.clone() }, stage)
             }
-        }
-        Ok(Deployment {
+            Some(_) | None => {
+                let stage = stages.get(&environment.stage)?;
+                let (account, region) = (stage.account.clone(), self.region.clone());
+                (Target { account, region, protected: stage.protected }, Some(stage))
+            }
+        };
+        let deployment = Deployment {
             id,
             action,
             stack_name,
@@ -139,16 +141,20 @@ impl Begin {
             repair,
             back,
             // A repair goes back to what was live, and so was approved.
-            approval: stage.approval.clone().filter(|_| action != Action::Repair),
-            timeout: stage.timeout,
-            stack_rules: stage.stack.clone(),
-            teardown: stage.teardown.clone().unwrap_or_default(),
+            approval: stage.and_then(|stage| stage.approval.clone()).filter(|_| action != Action::Repair),
+            timeout: stage.map_or(DEFAULT_TIMEOUT, |stage| stage.timeout),
+            stack_rules: stage.map(|stage| stage.stack.clone()).unwrap_or_default(),
+            teardown: stage.and_then(|stage| stage.teardown.clone()).unwrap_or_default(),
             purge_logs,
             requester,
             execution_arn: execution.arn,
             admission,
             started_at: execution.started_at,
-        })
+        };
+        if let Some(there) = &bound {
+            environment::stays(there, &deployment)?;
+        }
+        Ok(deployment)
     }
 
     /// Ends an older deployment that waits for a person: its change set is not what anybody wants any more. A repair wants nothing
@@ -227,9 +233,12 @@ impl Begin {
         }
         match taking {
             Taking::Ours(lease) => {
-                if deployment.back.is_some() {
-                    environment::goes_back(self.store.environment(key).await?.as_ref(), deployment)?;
+                let environment = self.store.environment(key).await?;
+                // What began with an older version may have been given another account meanwhile.
+                if let Some(environment) = &environment {
+                    environment::stays(environment, deployment)?;
                 }
+                environment::goes_back(environment.as_ref(), deployment)?;
                 Ok(Output { deployment: reference(lease.fence), approval, protected, repair, wait: 0 })
             }
             Taking::Held { owner, until } => {
@@ -262,10 +271,4 @@ impl Begin {
         slipway_handler::note(&self.store, &record, |record| record.waits_for.clone_from(&holder)).await?;
         Ok(())
     }
-}
-
-fn moved(environment: &EnvironmentKey, from: &AccountId, to: &AccountId) -> Failure {
-    let message =
-        format!("{environment} lives in account {from}, and its stage is account {to} now: tear it down first");
-    Failure::new(ErrorName::NotAllowed, message)
 }

@@ -15,7 +15,7 @@ use slipway_domain::audit::Entry;
 use slipway_domain::deployment::{Action, Deployment, DeploymentId, DeploymentRecord, Ending, Operation, Outcome};
 use slipway_domain::environment::{self, Environment, Shown};
 use slipway_domain::expiry::STUCK;
-use slipway_domain::names::Digest;
+use slipway_domain::names::{Digest, EnvironmentKey};
 use slipway_domain::protocol::ExecutionInput;
 use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
@@ -32,14 +32,46 @@ pub(crate) struct Settle {
 }
 
 /// An execution that ends.
+#[derive(Debug)]
+pub(crate) struct Input {
+    of: Of,
+    end: End,
+}
+
+/// How it is known.
+#[derive(Debug)]
+enum Of {
+    /// As Step Functions tells it.
+    Execution(Execution),
+    /// By the deployment that it was.
+    Deployment(Known),
+}
+
+/// What a state machine sends.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Input {
+struct Told {
     execution: Execution,
     end: End,
 }
 
-/// Which.
+/// What `sweep` sends, of an execution whose admission may be gone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seen {
+    deployment: Known,
+    end: End,
+}
+
+/// A deployment.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    environment: EnvironmentKey,
+    id: DeploymentId,
+}
+
+/// An execution.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Execution {
@@ -98,10 +130,15 @@ struct StatusChange {
     cause: Option<String>,
 }
 
-/// Reads what a state machine, or EventBridge, sends.
+/// Reads what a state machine, `sweep` or EventBridge sends.
 pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
+    if payload.get("deployment").is_some() {
+        let Seen { deployment, end } = slipway_handler::parse(payload)?;
+        return Ok(Input { of: Of::Deployment(deployment), end });
+    }
     if payload.get("detail-type").is_none() {
-        return slipway_handler::parse(payload);
+        let Told { execution, end } = slipway_handler::parse(payload)?;
+        return Ok(Input { of: Of::Execution(execution), end });
     }
     let event: EventBridgeEvent<StatusChange> = slipway_handler::parse(payload)?;
     let invalid = |what: String| Failure::new(ErrorName::InvalidRequest, format!("the execution's event: {what}"));
@@ -111,7 +148,8 @@ pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
     let input = serde_json::from_str(&input).map_err(|error| invalid(error.to_string()))?;
     // Whoever stops an execution may give it any error: the status says what happened.
     let error = error.filter(|_| status == "FAILED").unwrap_or_else(|| format!("Execution.{status}"));
-    Ok(Input { execution: Execution { arn, started_at, input }, end: End::Failed(Caught { error, cause }) })
+    let of = Of::Execution(Execution { arn, started_at, input });
+    Ok(Input { of, end: End::Failed(Caught { error, cause }) })
 }
 
 impl Settle {
@@ -120,7 +158,7 @@ impl Settle {
             End::Done(_) => None,
             End::Failed(caught) => Some(named(caught)),
         };
-        let Some(record) = self.find(&input.execution).await? else {
+        let Some(record) = self.find(input.of).await? else {
             if let Some((ErrorName::Stopped, why)) = &failed {
                 // Its first step may still be at work, and about to write the row: Lambda asks again when that has ended.
                 return Err(Failure::new(ErrorName::Unavailable, format!("{why}, and there is no row of it yet")));
@@ -230,9 +268,13 @@ impl Settle {
     }
 
     /// The deployment that an execution is.
-    async fn find(&self, execution: &Execution) -> Result<Option<DeploymentRecord>, Failure> {
+    async fn find(&self, of: Of) -> Result<Option<DeploymentRecord>, Failure> {
+        let execution = match of {
+            Of::Execution(execution) => execution,
+            Of::Deployment(Known { environment, id }) => return Ok(self.store.deployment(&environment, &id).await?),
+        };
         // Whatever it was started with: what cannot be read was never admitted.
-        let Ok(input) = slipway_handler::parse::<ExecutionInput>(execution.input.clone()) else { return Ok(None) };
+        let Ok(input) = slipway_handler::parse::<ExecutionInput>(execution.input) else { return Ok(None) };
         let Some(admission) = self.store.admission(&input.admission).await? else { return Ok(None) };
         let id = DeploymentId::from_execution(execution.started_at, &execution.arn);
         Ok(self.store.deployment(&admission.environment, &id).await?)
@@ -288,6 +330,10 @@ fn named(caught: &Caught) -> (ErrorName, String) {
     let what = match caught.error.as_str() {
         "Execution.ABORTED" => "the execution was stopped by a person".to_owned(),
         "Execution.TIMED_OUT" => "the execution ran into its time limit".to_owned(),
+        "Execution.FORGOTTEN" => {
+            "nobody noted how the execution ended, and Step Functions has forgotten it, as it does after 90 days"
+                .to_owned()
+        }
         "States.Timeout" => "a step did not answer in time".to_owned(),
         other => format!("a step failed with {other}"),
     };
@@ -312,6 +358,8 @@ mod tests {
             (ErrorName::Stopped, "the execution was stopped by a person".into())
         );
         assert_eq!(caught("Sandbox.Timedout", Some("x")).0, ErrorName::Internal);
+        let forgotten = caught("Execution.FORGOTTEN", None);
+        assert!(forgotten.0 == ErrorName::Internal && forgotten.1.contains("forgotten"), "{forgotten:?}");
         assert_eq!(caught("States.Timeout", None), (ErrorName::Internal, "a step did not answer in time".into()));
     }
 }

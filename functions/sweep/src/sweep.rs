@@ -34,6 +34,9 @@ const AT_ONCE: usize = 8;
 /// What has to be left of the function's time for it to go on: more than one environment takes.
 const RESERVE: Duration = Duration::from_secs(30);
 
+/// How much of what is left the count of all environments takes at the most: a third.
+const COUNTS: u32 = 3;
+
 /// How long GitLab is asked about branches in one run, at the most.
 const ASKS: Duration = Duration::from_secs(60);
 
@@ -108,20 +111,23 @@ impl Sweep {
     async fn sweep(&self, now: Timestamp, budget: Budget) -> Result<Swept, Failure> {
         let mut state = self.store.sweep_state().await?;
         let counted = state.wants_census(now);
-        if counted {
-            let census = Census::new(self.store.census().await?, now);
+        let counted = if counted { self.count(now, budget).await } else { Ok(None) };
+        if let Ok(Some(census)) = &counted {
             let remembered = self.store.update_sweep_state(|state| {
                 Ok::<_, Infallible>(SweepState { census: Some(census.clone()), ..state.clone() })
             });
             (_, state) = remembered.await?;
         }
         let mut look = self.look(&state, now, budget, MOST_TEARDOWNS, true).await?;
-        if counted {
+        if let Err(failure) = &counted {
+            missed(&mut look.swept, "the environments are not counted", failure);
+        }
+        if let Ok(Some(_)) = &counted {
             look.swept.environments = state.census.as_ref().map(|census| census.stages.clone()).unwrap_or_default();
         }
         // Who did not get to all of it cannot say that nothing is expired any more.
         let unseen = look.swept.unfinished && look.expired == 0;
-        let (before, state) = self
+        let (_, state) = self
             .store
             .update_sweep_state(|state| {
                 let unchanged = unseen && state.stopped.is_some();
@@ -132,14 +138,14 @@ impl Sweep {
                 })
             })
             .await?;
+        if let Some(stopped) = state.to_tell() {
+            self.tell_stopped(stopped).await?;
+        }
         look.swept.stopped = state.stopped;
         match &look.swept.stopped {
             Some(stopped) => {
                 look.swept.held_back = look.expired;
                 tracing::error!(%stopped, "nothing is deleted until a person has looked: slipway sweep --dry-run");
-                if before.stopped.is_none() {
-                    self.tell_stopped(stopped).await;
-                }
             }
             None => look.cleared.append(&mut look.fresh),
         }
@@ -173,6 +179,19 @@ impl Sweep {
             }
         }
         Ok(swept)
+    }
+
+    /// Counts the environments, for as long as leaves enough time for all else. Who is not done by then has counted nothing: the last
+    /// count holds, and the next run tries again.
+    async fn count(&self, now: Timestamp, budget: Budget) -> Result<Option<Census>, Failure> {
+        let within = budget.left().saturating_sub(RESERVE) / COUNTS;
+        match tokio::time::timeout(within, self.store.census()).await {
+            Ok(stages) => Ok(Some(Census::new(stages?, now))),
+            Err(_) => {
+                tracing::warn!(?within, "there is no time to count the environments: the last count holds");
+                Ok(None)
+            }
+        }
     }
 
     /// What a sweep would do now, without anything of it.
@@ -223,6 +242,10 @@ impl Sweep {
                 }
                 let page = self.store.due(partition, now, after.take()).await?;
                 for due in page.due {
+                    if budget.left() < RESERVE {
+                        look.swept.unfinished = true;
+                        return Ok(look);
+                    }
                     match due {
                         Ok(Found::Environment(environment)) => {
                             self.environment(&mut look, &environment, state, now, most, done).await;
@@ -318,21 +341,35 @@ impl Sweep {
 
     /// Has the end of a deployment recorded whose execution ended and nobody noticed. Whether it had.
     async fn settle(&self, key: &EnvironmentKey, deployment: &DeploymentId) -> Result<bool, Failure> {
-        let Some(record) = self.store.deployment(key, deployment).await? else { return Ok(false) };
+        let Some(record) = self.store.deployment(key, deployment).await? else {
+            // There is nothing to record its end on, today or ever.
+            self.close(key, deployment).await?;
+            tracing::warn!(environment = %key, %deployment, "there is no row of a deployment that was under way");
+            return Ok(true);
+        };
         let deployment = record.deployment;
         let Some(EndedExecution { status, error, cause }) = self.machines.ended(&deployment.execution_arn).await?
         else {
             return Ok(false);
         };
-        let input = ExecutionInput { admission: deployment.admission.clone(), attempt: 1 };
         let error = error.unwrap_or_else(|| format!("Execution.{status}"));
         let end = json!({
-            "execution": {"arn": deployment.execution_arn, "started_at": deployment.started_at, "input": input},
+            "deployment": {"environment": key, "id": deployment.id},
             "end": {"failed": {"Error": error, "Cause": cause}},
         });
         self.settle.send(&end).await?;
         tracing::warn!(environment = %key, deployment = %deployment.id, status, "its end was not recorded");
         Ok(true)
+    }
+
+    /// A deployment is under way no more.
+    async fn close(&self, key: &EnvironmentKey, deployment: &DeploymentId) -> Result<(), Failure> {
+        let closed = self.store.update_environment(key, |current| match current {
+            Some(current) => Ok(current.closed(deployment)),
+            None => Err(Failure::new(ErrorName::NotFound, format!("there is no environment {key} any more"))),
+        });
+        closed.await?;
+        Ok(())
     }
 
     async fn tear_down(&self, doomed: &Doomed, now: Timestamp) -> Result<(), Failure> {
@@ -345,11 +382,17 @@ impl Sweep {
         Ok(self.machines.start(&self.teardown_machine, &admission.execution_name(1), &input).await?)
     }
 
-    /// What is held back stays held back whether anybody hears of it or not.
-    async fn tell_stopped(&self, stopped: &Stopped) {
+    /// What is held back stays held back whether anybody hears of it or not; the next run tells them.
+    async fn tell_stopped(&self, stopped: &Stopped) -> Result<(), Failure> {
         if let Err(error) = self.bus.tell(&SweepStopped::new(stopped.clone())).await {
             tracing::error!(%error, "nobody was told that nothing is deleted");
+            return Ok(());
         }
+        let noted = self
+            .store
+            .update_sweep_state(|state| Ok::<_, Infallible>(SweepState { told: Some(stopped.at), ..state.clone() }));
+        noted.await?;
+        Ok(())
     }
 }
 
