@@ -140,8 +140,8 @@ impl Project {
     pub fn artifact(&self, job: &str, path: &str) -> String {
         let kept = self.path().join(".gitlab-ci-local/artifacts").join(job);
         fs::read_to_string(kept.join(path)).unwrap_or_else(|error| {
-            let found: Vec<PathBuf> = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()).collect();
-            panic!("{path}: {error}; {found:?}")
+            let found = Command::new("find").arg(&kept).output().unwrap().stdout;
+            panic!("{path}: {error}; there is {}", String::from_utf8_lossy(&found))
         })
     }
 

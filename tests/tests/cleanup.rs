@@ -262,7 +262,7 @@ fn a_cleanup_that_is_killed_as_it_stops_says_so_all_the_same() {
             assert_eq!(state(world, &on).await, json!("live"), "{call}");
         }
         world.set_variable("SweepFunction", "SLIPWAY_SWEEP_MOST", "50").await;
-        world.put_sweep_state(&json!({})).await;
+        world.put_sweep_state(&json!({"census": counted})).await;
         assert_eq!(world.sweep().await["teardowns"], json!(1));
         until_torn_down(world, &on).await;
     });
@@ -371,7 +371,9 @@ fn a_teardown_that_fails_is_tried_again_later_each_time() {
             world.set_in_row(&on, "failed_teardowns", &json!(failures)).await;
             world.set_in_row(&on, "retry_at", &json!("2020-01-01T00:00:00Z")).await;
             world.due(&on).await;
-            assert_eq!(world.sweep().await["teardowns"], json!(1));
+            // The end of the last one is told once more by EventBridge: a row that is written meanwhile may be found twice.
+            let swept = world.sweep().await;
+            assert!(swept["teardowns"].as_u64() >= Some(1), "{swept}");
             loop {
                 let row = world.row(&on, "META").await.unwrap();
                 if row["failed_teardowns"] == json!(failures + 1) && row["open"] == json!([]) {

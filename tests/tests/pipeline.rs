@@ -51,7 +51,7 @@ fn a_branch_gets_an_environment_of_its_own_and_its_stop_job_takes_it_away() {
         assert!(dotenv.contains(&format!("SLIPWAY_ENVIRONMENT_URL={}\n", status.url.clone().unwrap())), "{dotenv}");
         let review = project.artifact("deploy-dev", "slipway-review.md");
         assert!(review.contains("ServicesFunctionRole"), "{review}");
-        let junit = project.artifact("deploy-dev", ".gitlab-ci-reports/junit/slipway-junit.xml");
+        let junit = project.artifact("deploy-dev", "slipway-junit.xml");
         assert!(junit.contains("NewsTable (AWS::DynamoDB::Table)") && junit.contains("failures=\"0\""), "{junit}");
         let shown = log_of(&ran, "deploy-dev");
         let review = shown.iter().position(|line| line.contains("Change set: 13 changes")).unwrap();
@@ -222,6 +222,41 @@ fn what_gitlab_makes_of_the_file_holds_together() {
             assert_eq!(changing, 5);
         }
     });
+}
+
+#[test]
+fn each_example_is_a_pipeline() {
+    let examples = slipway_local::workspace_root().join("gitlab/examples");
+    let mut seen = 0;
+    for example in fs::read_dir(examples).unwrap() {
+        let path = example.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        // Where it comes from is another project, of which gitlab-ci-local has nothing.
+        let mut lines: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            match line.trim_start_matches([' ', '-']) {
+                rest if rest.starts_with("project: ") => lines.push("  - local: gitlab/slipway.yml"),
+                rest if rest.starts_with("ref: ") || rest.starts_with("file: ") => {}
+                _ => lines.push(line),
+            }
+        }
+        let project = Project::with(&lines.join("\n"));
+        let jobs = project.jobs();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let expected: &[&str] = match name {
+            "one-app.yml" | "self-managed.yml" | "merge-requests.yml" | "instance-role.yml" => &["execute-change-prod"],
+            // On the default branch as it is, nothing changed.
+            "monorepo.yml" => &[],
+            other => panic!("{other} is a new one"),
+        };
+        assert_eq!(
+            jobs.iter().map(String::as_str).filter(|job| job.contains("execute")).collect::<Vec<_>>(),
+            expected,
+            "{name}: {jobs:?}"
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
 }
 
 #[test]
