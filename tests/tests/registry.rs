@@ -62,8 +62,22 @@ async fn put(world: &World, key: EnvironmentKey, change: impl Fn(&mut Environmen
 }
 
 async fn look<T: serde::de::DeserializeOwned>(world: &World, job: &NewsJob, question: Question) -> Result<T, Refused> {
-    let answer = world.ask(&world.token(job), Ask::Look(question)).await?;
+    let mut answer = world.ask(&world.token(job), Ask::Look(question)).await?;
+    of_a_newer_version(&mut answer);
     Ok(serde_json::from_value(answer).unwrap())
+}
+
+/// Adds to an answer what this version knows nothing of; not to what names an environment or one of several cases, or is a map of somebody's own names.
+fn of_a_newer_version(answer: &mut Value) {
+    match answer {
+        Value::Object(fields) => {
+            let own = |(name, _): &(&String, &mut Value)| !["environment", "outputs", "waits"].contains(&name.as_str());
+            fields.iter_mut().filter(own).for_each(|(_, value)| of_a_newer_version(value));
+            fields.insert("of_a_newer_version".into(), json!({"what": "it knows"}));
+        }
+        Value::Array(values) => values.iter_mut().for_each(of_a_newer_version),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Asks for all pages: what they hold, and how many there were.

@@ -259,7 +259,6 @@ impl Entry {
 
 /// The end of an environment's chain of rows: what the next one follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Head {
     /// The number of the last row; 0 when there is none yet.
     pub number: u64,

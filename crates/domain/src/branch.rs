@@ -107,7 +107,6 @@ impl Environment {
 
 /// What one run asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Of how many environments GitLab said whether their branch is still worked on.
     pub asked: u64,
@@ -133,7 +132,6 @@ impl Asked {
 
 /// An environment that would expire because of its branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Outlived {
     /// Which.
     pub environment: EnvironmentKey,

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 /// A stack event, as CloudFormation tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StackEvent {
     /// Its id.
     pub id: String,

@@ -184,7 +184,6 @@ pub struct Launch {
 
 /// Where a rollback goes back to, as the environment was when it was admitted: only from there it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Back {
     /// The deployment that made what is live, and is to go.
     pub from: DeploymentId,

@@ -22,7 +22,6 @@ const LAST_RETRY: SignedDuration = SignedDuration::from_hours(24);
 
 /// An environment that somebody wants to keep for longer than it would live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Pin {
     /// Until when nothing tears it down.
     pub until: Timestamp,

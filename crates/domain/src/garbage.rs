@@ -223,7 +223,6 @@ impl Marks {
 
 /// What one look did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Collected {
     /// Whether it looked: it does once a day.
     pub looked: bool,
@@ -246,7 +245,6 @@ pub struct Collected {
 
 /// What a look would do: at most [`MAX_SHOWN`] names of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What would be marked.
     pub mark: Vec<String>,

@@ -109,7 +109,6 @@ pub fn hold(current: Option<&Lease>, me: &DeploymentId, fence: u64, now: Timesta
 
 /// Who holds the lease, for whoever waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Holder {
     /// The deployment.
     pub deployment: DeploymentId,

@@ -1,5 +1,8 @@
 //! What `slipway` and the functions `api` and `reader` say to each other. JSON, through `lambda:InvokeFunction`; an answer "no" is the
 //! function's error, with a name of the closed set.
+//!
+//! A request is read strictly: who asks for what is not known here is told so. Of an answer, what is not known is passed over, since
+//! a control plane may be newer than the commands that ask it, in all the projects there are.
 
 use std::collections::BTreeMap;
 
@@ -207,7 +210,6 @@ pub enum Keep {
 
 /// How long an environment lives now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct KeptUntil {
     /// Which.
     pub environment: EnvironmentKey,
@@ -221,7 +223,6 @@ pub struct KeptUntil {
 
 /// Who held a lease.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Unlocked {
     /// The environment.
     pub environment: EnvironmentKey,
@@ -254,7 +255,6 @@ pub struct AuditRequest {
 
 /// What is recorded of an environment: as many rows as fit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuditPage {
     /// The environment.
     pub environment: EnvironmentKey,
@@ -290,7 +290,6 @@ pub struct EnvironmentsRequest {
 
 /// Environments: those of a page that were asked for, which may be none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct EnvironmentsPage {
     /// The environments.
     pub environments: Vec<Listed>,
@@ -316,7 +315,6 @@ pub struct HistoryRequest {
 
 /// What was done to an environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HistoryPage {
     /// Which.
     pub environment: EnvironmentKey,
@@ -338,7 +336,6 @@ pub struct WhyRequest {
 
 /// "Yes": how to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Admitted {
     /// The admission's id, for the execution's input.
     pub admission: Digest,
@@ -363,7 +360,6 @@ pub struct Admitted {
 
 /// Where and how to send a bundle: one HTTP PUT.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Upload {
     /// The presigned URL. Whoever has it can upload this one bundle for a quarter of an hour: it is not logged.
     pub url: String,
@@ -383,7 +379,6 @@ pub struct ExecutionInput {
 
 /// How an environment, and one deployment on it, stand.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Status {
     /// The environment.
     pub environment: EnvironmentKey,
@@ -420,7 +415,6 @@ pub struct Status {
 
 /// How one deployment stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeploymentStatus {
     /// Which.
     pub id: DeploymentId,

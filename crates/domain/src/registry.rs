@@ -189,7 +189,6 @@ impl Selection {
 
 /// An environment, as a list shows it. Its outputs are in [`crate::protocol::Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// Which.
     pub environment: EnvironmentKey,
@@ -250,7 +249,6 @@ impl Listed {
 
 /// A deployment, as a history shows it. Nothing of it is a parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Past {
     /// Which.
     pub id: DeploymentId,
@@ -369,7 +367,6 @@ pub enum Waits {
 
 /// What an environment waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Why {
     /// Which environment.
     pub environment: EnvironmentKey,

@@ -169,7 +169,6 @@ fn nested_stack(event: &StackEvent) -> Option<&str> {
 
 /// A resource that CloudFormation could not roll back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FailedResource {
     /// How it is named to be skipped.
     pub name: RolledBackName,
@@ -226,7 +225,6 @@ fn those(failed: &[String]) -> String {
 
 /// What a repair found, and does with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Found {
     /// The stack's status; nothing when there is no stack.
     pub stack_status: Option<String>,

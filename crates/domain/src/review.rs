@@ -129,7 +129,6 @@ impl Unseen {
 
 /// A property's value, as far as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Value {
     /// Its text, or JSON; `…` stands for what was cut from it.
     pub text: String,
@@ -140,7 +139,6 @@ pub struct Value {
 
 /// One changed property.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Property {
     /// Where it is: `/Properties/KeySchema/0/AttributeName`, `/Tags`.
     pub path: String,
@@ -234,7 +232,6 @@ fn shown(value: Option<&Value>, other: Option<&Value>) -> Shown {
 
 /// One resource's change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Change {
     /// What it can cost. [`Review::new`] sets it.
     pub risk: Risk,
@@ -343,7 +340,6 @@ impl Change {
 
 /// How many changes there are of each risk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// [`Risk::DataLoss`].
     pub data_loss: usize,
@@ -374,7 +370,6 @@ impl Counts {
 
 /// A whole change set, with its nested ones. As JSON it has at most [`MAX_REVIEW_BYTES`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Review {
     /// Its changes, the worst first, as many as there is room for.
     pub changes: Vec<Change>,

@@ -116,7 +116,6 @@ pub enum Declared<'a> {
 
 /// A resource of a stack, as CloudFormation lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The id of the stack that it is in.
     pub stack_id: String,
@@ -260,7 +259,6 @@ pub enum Hindrance {
 
 /// What a teardown would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The environment.
     pub environment: EnvironmentKey,
@@ -469,7 +467,6 @@ pub fn next(progress: &Progress, blocked: Blocked, limit: SignedDuration, now: T
 
 /// Something that a teardown left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Leftover {
     /// Its type; a log group's is that of CloudFormation, too.
     pub resource_type: String,
@@ -483,7 +480,6 @@ pub struct Leftover {
 
 /// What is left of an environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Leftovers {
     /// Resources that stay without their stack; at most [`MAX_KEPT`].
     #[serde(default)]
