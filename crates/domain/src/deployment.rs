@@ -350,6 +350,9 @@ pub struct DeploymentRecord {
     pub change_set: Option<ChangeSetRef>,
     /// What an approval of it is bound to, once the change set is ready.
     pub binding: Option<Digest>,
+    /// What its change set does, in one line, once that was reviewed.
+    #[serde(default)]
+    pub changes: Option<String>,
     /// The approval that it asked for.
     pub approval: Option<Digest>,
     /// What it does to the stack, written before it is done.
@@ -389,6 +392,7 @@ impl DeploymentRecord {
             change_set_asked: false,
             change_set: None,
             binding: None,
+            changes: None,
             approval: None,
             operation: None,
             events: 0,

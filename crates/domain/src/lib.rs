@@ -17,6 +17,7 @@ pub mod environment;
 pub mod error_name;
 pub mod expiry;
 pub mod garbage;
+pub mod gitlab_note;
 pub mod lease;
 pub mod names;
 pub mod protocol;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use markdown::code;
 pub use risk::Risk;
 pub(crate) use risk::holds_data;
 

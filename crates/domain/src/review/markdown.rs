@@ -56,7 +56,7 @@ fn told(value: Shown) -> String {
 
 /// A code span of one line: fenced by more backticks than there are in a row in it, and with the spaces that CommonMark takes off
 /// again (<https://spec.commonmark.org/0.31.2/#code-spans>).
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
     let padded = text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']) || text.is_empty();
