@@ -2,19 +2,14 @@
 
 use std::fmt;
 
-use reqwest::header::HeaderValue;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::StatusCode;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use slipway_domain::branch::{Merged, Seen};
 use slipway_domain::names::ProjectId;
-use tokio::sync::OnceCell;
 
-use crate::fetch::{self, Failed};
+use crate::api::{Api, Why, read};
 use crate::issuer::Issuer;
 
-/// A merge request carries its description, which may have a megabyte.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// How many merge requests of a branch that were merged are looked at, newest first.
 const MERGED: usize = 5;
 /// How many that are open: forks may have branches of the same name.
@@ -42,14 +37,12 @@ pub enum BranchesError {
 
 /// Asks one GitLab instance. Bounded in time and size, never redirected.
 pub struct Branches {
-    issuer: Issuer,
-    token: HeaderValue,
-    client: OnceCell<Client>,
+    api: Api,
 }
 
 impl fmt::Debug for Branches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Branches").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Branches").field("issuer", self.api.issuer()).finish_non_exhaustive()
     }
 }
 
@@ -72,15 +65,6 @@ struct Project {
 }
 
 #[derive(Deserialize)]
-struct MergeRequest {
-    iid: u64,
-    state: String,
-    source_branch: String,
-    source_project_id: Option<u64>,
-    sha: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct Said {
     message: String,
 }
@@ -91,10 +75,8 @@ impl Branches {
     /// # Errors
     /// When the token cannot be sent.
     pub fn new(issuer: Issuer, token: &str) -> Result<Self, BranchesError> {
-        let malformed = |_| BranchesError::Unavailable("the token holds what no token holds".to_owned());
-        let mut token = HeaderValue::from_str(token.trim()).map_err(malformed)?;
-        token.set_sensitive(true);
-        Ok(Self { issuer, token, client: OnceCell::new() })
+        let api = Api::new(issuer, token, "read_api").map_err(|why| BranchesError::Unavailable(why.to_owned()))?;
+        Ok(Self { api })
     }
 
     /// What GitLab says of a branch: <https://docs.gitlab.com/api/branches/>, <https://docs.gitlab.com/api/merge_requests/>.
@@ -104,8 +86,11 @@ impl Branches {
     pub async fn seen(&self, project: ProjectId, branch: &str) -> Result<Seen, BranchesError> {
         let unclear = |why: String| BranchesError::Unclear { project, branch: branch.to_owned(), why };
         let id = project.to_string();
-        let (status, body) =
-            self.get(&["projects", &id, "repository", "branches", branch], &[]).await.map_err(|why| why.of(unclear))?;
+        let (status, body) = self
+            .api
+            .get(&["projects", &id, "repository", "branches", branch], &[])
+            .await
+            .map_err(|why| of(why, unclear))?;
         let found: Branch = match status {
             StatusCode::OK => read(&body).map_err(unclear)?,
             StatusCode::NOT_FOUND => {
@@ -114,7 +99,7 @@ impl Branches {
                     return Err(unclear(format!("it answered {status}")));
                 }
                 // The same token reads that very project.
-                let (status, body) = self.get(&["projects", &id], &[]).await.map_err(|why| why.of(unclear))?;
+                let (status, body) = self.api.get(&["projects", &id], &[]).await.map_err(|why| of(why, unclear))?;
                 let known = status == StatusCode::OK && read::<Project>(&body).is_ok_and(|known| known.id == project.0);
                 return if known {
                     Ok(Seen::Gone)
@@ -132,11 +117,13 @@ impl Branches {
         if stays {
             return Ok(Seen::There { tip, stays, merged: Vec::new(), open: false });
         }
-        let (merged, _) = self.requests(project, branch, "merged", MERGED).await.map_err(|why| why.of(unclear))?;
+        let (merged, _) =
+            self.api.merge_requests(project, branch, "merged", MERGED).await.map_err(|why| of(why, unclear))?;
         let merged = merged.into_iter().filter_map(|request| Some(Merged { number: request.iid, head: request.sha? }));
         let merged: Vec<Merged> = merged.collect();
         let open = if merged.iter().any(|merged| merged.head == tip) {
-            let (open, all) = self.requests(project, branch, "opened", OPEN).await.map_err(|why| why.of(unclear))?;
+            let (open, all) =
+                self.api.merge_requests(project, branch, "opened", OPEN).await.map_err(|why| of(why, unclear))?;
             // Where not all were told, there may be one.
             !open.is_empty() || !all
         } else {
@@ -144,76 +131,11 @@ impl Branches {
         };
         Ok(Seen::There { tip, stays, merged, open })
     }
-
-    /// The newest merge requests of a project's branch in that state, of the `most` that are asked for; and whether that is all of them.
-    async fn requests(
-        &self,
-        project: ProjectId,
-        branch: &str,
-        state: &str,
-        most: usize,
-    ) -> Result<(Vec<MergeRequest>, bool), Why> {
-        let asked = [("source_branch", branch), ("state", state), ("per_page", &most.to_string())];
-        let (status, body) = self.get(&["projects", &project.to_string(), "merge_requests"], &asked).await?;
-        if status != StatusCode::OK {
-            return Err(Why::Unclear(format!("of its merge requests it answered {status}")));
-        }
-        let mut found: Vec<MergeRequest> = read(&body).map_err(Why::Unclear)?;
-        let all = found.len() < most;
-        // A fork's branch may have the same name.
-        found.retain(|request| {
-            request.state == state && request.source_branch == branch && request.source_project_id == Some(project.0)
-        });
-        Ok((found, all))
-    }
-
-    async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<(StatusCode, Vec<u8>), Why> {
-        let mut url: Url = self.issuer.url().clone();
-        // One segment each: a branch's slash is no slash of the path.
-        match url.path_segments_mut() {
-            Ok(mut segments) => {
-                segments.pop_if_empty().extend(["api", "v4"]).extend(path);
-            }
-            Err(()) => return Err(Why::Unavailable("its URL has no path".to_owned())),
-        }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let made = self.client.get_or_try_init(|| async { fetch::client(self.issuer.url()) }).await;
-        let request = made.map_err(Why::from)?.get(url).header("private-token", self.token.clone());
-        let (status, body) = fetch::send(request, MAX_ANSWER_BYTES).await?;
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(Why::Unavailable(
-                "it does not take the token (401): make a new one, with the scope read_api".to_owned(),
-            ));
-        }
-        Ok((status, body))
-    }
 }
 
-enum Why {
-    Unavailable(String),
-    Unclear(String),
-}
-
-impl Why {
-    fn of(self, unclear: impl FnOnce(String) -> BranchesError) -> BranchesError {
-        match self {
-            Why::Unavailable(why) => BranchesError::Unavailable(why),
-            Why::Unclear(why) => unclear(why),
-        }
+fn of(why: Why, unclear: impl FnOnce(String) -> BranchesError) -> BranchesError {
+    match why {
+        Why::Unavailable(why) => BranchesError::Unavailable(why),
+        Why::Unclear(why) => unclear(why),
     }
-}
-
-impl From<Failed> for Why {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Unavailable(why) => Self::Unavailable(why),
-            Failed::Unusable(why) => Self::Unclear(why),
-        }
-    }
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|_| "its answer is not what GitLab's API answers".to_owned())
 }
