@@ -126,6 +126,8 @@ enum Scenario {
     TellsWhoKeeps,
     /// The cleanup asks GitLab about branches, and lets the environment of one that is gone expire.
     SweepsBranch,
+    /// GitLab shows how a deployment ended.
+    ShowsInGitLab,
     /// The cleanup deletes what nobody needs any more.
     SweepsGarbage,
     /// The schedule starts the cleanup.
@@ -322,6 +324,7 @@ const CASES: &[Case] = &[
     case("slipway-settle", "TellListeners", "", S::TellsOfEnds, "events:PutEvents"),
     case("slipway-api", "TellListeners", "", S::TellsWhoKeeps, "events:PutEvents"),
 
+    case("slipway-settle", "ReadGitLabWriteToken", "", S::ShowsInGitLab, "secretsmanager:GetSecretValue"),
     case("slipway-sweep", "ExpireApprovals", "AUDIT#", S::SweepsBranch, PUT),
     case("slipway-sweep", "ReadGitLabToken", "", S::SweepsBranch, "ssm:GetParameter"),
     case("slipway-sweep", "QueryWhatThereIs", "", S::SweepsGarbage, "dynamodb:Query"),
@@ -445,6 +448,7 @@ const NOT_ENFORCED: &[Unproven] = &[
     unproven("slipway-web", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-teardown", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("slipway-settle", "WriteLogs", "", LOGS_BY_ITSELF),
+    unproven("slipway-settle", "DecryptGitLabWriteToken", "", "Secrets Manager there decrypts by itself; and what AWS's own key encrypts needs no right"),
     unproven("slipway-sweep", "DecryptGitLabToken", "", "SSM there decrypts by itself; and what AWS's own key encrypts needs no right"),
     unproven("slipway-sweep", "WriteLogs", "", LOGS_BY_ITSELF),
     unproven("SharedServiceRole", "ExpandTransforms", "", "CreateChangeSet is checked for the stack, not for the transforms of its template"),
@@ -1002,6 +1006,7 @@ impl Runner {
                 Box::pin(self.tells_listeners(scenario, removals)).await
             }
             S::SweepsBranch => Box::pin(self.sweep_branches(removals)).await,
+            S::ShowsInGitLab => Box::pin(self.shows_in_gitlab(removals)).await,
             S::SweepsGarbage => Box::pin(self.collect_garbage(removals)).await,
             S::Schedules => {
                 self.rights.take(removals).await;
@@ -1292,6 +1297,21 @@ impl Runner {
             return Ok(());
         }
         Err(format!("{swept}: {}", world.log("sweep", began).await))
+    }
+
+    async fn shows_in_gitlab(&self, removals: &[Removal]) -> Worked {
+        let world = self.world;
+        let (on, request) = (fresh("dev"), unique());
+        let branch = format!("feature-{request}");
+        let gitlab = &world.control_plane.gitlab;
+        gitlab.open_merge_request(101, &branch, request);
+        self.rights.take(removals).await;
+        let began = jiff::Timestamp::now();
+        self.tiny(&job("deploy-dev", &branch), &on).await?;
+        match gitlab.notes(101, request).len() {
+            1 => Ok(()),
+            notes => Err(format!("{notes} notes: {}", world.log("settle", began).await)),
+        }
     }
 
     async fn collect_garbage(&self, removals: &[Removal]) -> Worked {

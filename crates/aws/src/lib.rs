@@ -9,6 +9,7 @@ pub mod bucket;
 pub mod functions;
 pub mod machines;
 pub mod parameters;
+pub mod secrets;
 pub mod store;
 pub mod target;
 

@@ -120,6 +120,14 @@ impl Settings {
         Self::read_optional("SLIPWAY_GITLAB_TOKEN")
     }
 
+    /// The name of the secret with the token that GitLab is told results with; nothing where nobody tells it.
+    ///
+    /// # Errors
+    /// When it is not set at all.
+    pub fn gitlab_write_token_secret(self) -> Result<Option<String>, SettingsError> {
+        Self::read_optional("SLIPWAY_GITLAB_WRITE_TOKEN")
+    }
+
     /// The application id with which people sign in to GitLab; nothing where nobody does.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub const EXTERNAL_ID: &str = "slipway-embedded";
 pub const CLIENT_ID: &str = "slipway-approvals";
 /// The SSM parameter with the token that the control plane asks GitLab about branches with.
 pub const READ_TOKEN_PARAMETER: &str = "/platform/gitlab-read-token";
+/// The secret with the token that the control plane tells GitLab results with.
+pub const WRITE_TOKEN_SECRET: &str = "platform/gitlab-write-token";
 /// The AWS role that may decide in prod.
 pub const RELEASE_ROLE: &str = "arn:aws:iam::999999999999:role/release";
 /// The name of the control plane's stack.
@@ -97,11 +99,15 @@ impl ControlPlane {
         let token = ssm.put_parameter().name(READ_TOKEN_PARAMETER).value(gitlab.read_token()).overwrite(true);
         let token = token.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await;
         token.map_err(LocalError::aws("ssm:PutParameter"))?;
+        let secrets = aws_sdk_secretsmanager::Client::new(&tooling);
+        let token = secrets.create_secret().name(WRITE_TOKEN_SECRET).secret_string(gitlab.write_token()).send().await;
+        token.map_err(LocalError::aws("secretsmanager:CreateSecret"))?;
         let targets = TARGETS.map(|(_, account, _)| account).join(",");
         let parameters = [
             ("GitLabUrl", gitlab.url()),
             ("GitLabClientId", CLIENT_ID),
             ("GitLabReadToken", READ_TOKEN_PARAMETER),
+            ("GitLabWriteToken", WRITE_TOKEN_SECRET),
             ("Audience", AUDIENCE),
             ("Stages", stages),
             ("TargetAccounts", &targets),

@@ -21,12 +21,16 @@ use slipway_domain::session_policy::Purpose;
 use slipway_handler::Failure;
 use slipway_handler::metrics::{Metrics, Unit};
 
+use crate::show::ShowInGitLab;
+
 /// What the function works with.
 pub(crate) struct Settle {
     pub(crate) store: Store,
     pub(crate) targets: Targets,
     pub(crate) machines: Machines,
     pub(crate) bus: Bus,
+    /// Where GitLab is shown how a deployment ended; nothing where it is not.
+    pub(crate) show: Option<ShowInGitLab>,
     /// The control plane's name.
     pub(crate) control_plane: String,
 }
@@ -210,6 +214,10 @@ impl Settle {
         cleaned?;
         if self.tell(&record, &outcome, &environment, now).await? {
             self.close(deployment).await?;
+            // Not when it is told once more: GitLab was shown then, or did not want to be.
+            if let Some(show) = &self.show {
+                show.run(&record, &outcome, &environment).await;
+            }
         }
         Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
     }

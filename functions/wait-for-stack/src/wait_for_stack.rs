@@ -97,6 +97,7 @@ impl WaitForStack {
             let noted = slipway_handler::note_recording(&self.store, record, |record| {
                 let first = record.binding != binding;
                 record.binding.clone_from(&binding);
+                record.changes = Some(review.summary());
                 binding.as_ref().filter(|_| first).and_then(|binding| Entry::reviewed(record, binding, now))
             });
             noted.await?;

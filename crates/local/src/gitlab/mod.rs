@@ -1,4 +1,4 @@
-//! A small GitLab: the parts of it that Slipway asks, the OpenID provider and what its API says of branches.
+//! A small GitLab: the parts of it that Slipway asks, the OpenID provider, what its API says of branches, and what it is told.
 //!
 //! On a loopback port it serves the discovery document and the keys, signs the tokens that GitLab would give to a job, and
 //! lets people sign in: without a password, by a button for each of them. The demo and the tests use it, so that
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub use api::{Answers, TIP};
+pub use api::{Answers, Note, Status, TIP};
 pub use job::Job;
 use sign_in::Provider;
 pub use sign_in::{Lie, User};
@@ -126,6 +126,30 @@ impl GitLab {
         self.provider.state().asked_branches.clone()
     }
 
+    /// Somebody writes a note in a merge request of a project.
+    pub fn write_note(&self, project: u64, request: u64, author: u64, body: &str) {
+        self.provider.state().add_note(project, request, author, body.to_owned());
+    }
+
+    /// The notes of a merge request of a project, the oldest first.
+    #[must_use]
+    pub fn notes(&self, project: u64, request: u64) -> Vec<Note> {
+        let of_it = |note: &&Note| (note.project, note.request) == (project, request);
+        self.provider.state().notes.iter().filter(of_it).cloned().collect()
+    }
+
+    /// The statuses that a project's commits were given, the oldest first.
+    #[must_use]
+    pub fn statuses(&self, project: u64) -> Vec<Status> {
+        self.provider.state().statuses.iter().filter(|status| status.project == project).cloned().collect()
+    }
+
+    /// How often its API was called with the token that may write.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.provider.state().calls
+    }
+
     /// From now on, it says something that is not so.
     pub fn lie(&self, lie: Lie) {
         self.provider.state().lie = Some(lie);
@@ -136,10 +160,16 @@ impl GitLab {
         self.provider.state().later_by += seconds;
     }
 
-    /// The token that its API takes.
+    /// The token that its API answers to.
     #[must_use]
     pub fn read_token(&self) -> &'static str {
         api::READ_TOKEN
+    }
+
+    /// The token with which it is told.
+    #[must_use]
+    pub fn write_token(&self) -> &'static str {
+        api::WRITE_TOKEN
     }
 
     /// The instance's URL: the issuer of its tokens.

@@ -85,6 +85,10 @@ pub(super) struct Known {
     pub(super) opened: Vec<(u64, String, u64)>,
     pub(super) protected: Vec<String>,
     pub(super) asked_branches: Vec<String>,
+    /// How often it was called with the token that may write.
+    pub(super) calls: usize,
+    pub(super) notes: Vec<super::Note>,
+    pub(super) statuses: Vec<super::Status>,
     /// By code.
     grants: HashMap<String, Grant>,
     /// By access token.
@@ -124,6 +128,9 @@ impl Provider {
             opened: Vec::new(),
             protected: vec!["main".to_owned()],
             asked_branches: Vec::new(),
+            calls: 0,
+            notes: Vec::new(),
+            statuses: Vec::new(),
             grants: HashMap::new(),
             sessions: HashMap::new(),
         };
@@ -148,6 +155,13 @@ impl Provider {
 }
 
 impl Known {
+    pub(super) fn add_note(&mut self, project: u64, request: u64, author: u64, body: String) -> super::Note {
+        let id = self.notes.len() as u64 + 1;
+        let note = super::Note { id, project, request, author, body, changes: 0 };
+        self.notes.push(note.clone());
+        note
+    }
+
     #[allow(clippy::disallowed_methods, reason = "whoever signs in does it now")]
     fn now(&self) -> i64 {
         Timestamp::now().as_second().saturating_add(self.later_by)
