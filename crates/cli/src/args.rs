@@ -172,6 +172,17 @@ Examples:
   slipway audit --stage prod
   slipway audit verify --stage prod --noted 12:4f0c…")]
     Audit(Audit),
+    /// Write a project's pipeline and stages, and print the commands that set the control plane up
+    #[command(after_help = "\
+Asks for what the flags do not say, on a terminal. Nothing that is there is overwritten without --force, and nothing in AWS is touched:
+the commands that do are printed, to be run in a checkout of Slipway.
+
+Examples:
+  slipway init --account 111111111111 --region eu-central-1 --gitlab-url https://gitlab.example.com --project group/news
+  slipway init --account 111111111111 --staging-account 222222222222 --prod-account 333333333333 \\
+    --control-plane-account 999999999999 --approver release-manager#8 --approver group/leads \\
+    --region eu-central-1 --gitlab-url https://gitlab.example.com --project 'group/*'")]
+    Init(Init),
     /// Print what makes a shell complete commands and flags
     #[command(after_help = "\
 Examples:
@@ -194,6 +205,59 @@ Examples:
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `slipway init`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Init {
+    /// The account of dev, whose environments come and go
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Accounts")]
+    pub(crate) account: Option<String>,
+    /// The account of staging, which is protected (default: there is no such stage)
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Accounts")]
+    pub(crate) staging_account: Option<String>,
+    /// The account of prod, which is protected, and where people approve (default: there is no such stage)
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Accounts")]
+    pub(crate) prod_account: Option<String>,
+    /// The control plane's account (default: that of dev)
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Accounts")]
+    pub(crate) control_plane_account: Option<String>,
+    /// The region of everything
+    #[arg(long, value_name = "NAME", help_heading = "Accounts")]
+    pub(crate) region: Option<String>,
+    /// The GitLab instance
+    #[arg(long, value_name = "URL", help_heading = "GitLab")]
+    pub(crate) gitlab_url: Option<String>,
+    /// The project that deploys: its path, or path#number, or group/* for all below a group
+    #[arg(long, value_name = "PATH", help_heading = "GitLab")]
+    pub(crate) project: Option<String>,
+    /// Who may approve in prod: login#number, or a group's path; once for each
+    #[arg(long, value_name = "WHO", help_heading = "GitLab")]
+    pub(crate) approver: Vec<String>,
+    /// The branch that is deployed to staging and prod
+    #[arg(long, default_value = "main", value_name = "NAME", help_heading = "GitLab")]
+    pub(crate) branch: String,
+    /// The project that the pipeline is included from (default: a copy of it is written)
+    #[arg(long, value_name = "PATH", help_heading = "GitLab")]
+    pub(crate) include_from: Option<String>,
+    /// The image of the jobs, which has `slipway` and what builds the application
+    #[arg(long, value_name = "IMAGE", help_heading = "GitLab")]
+    pub(crate) image: Option<String>,
+    /// The control plane's output ApiFunction, where it is deployed already
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) api: Option<String>,
+    /// The name of the control plane's stack
+    #[arg(long, default_value = "slipway", value_name = "NAME")]
+    pub(crate) stack: String,
+    /// What the roles in the target accounts ask for (default: slipway- and the control plane's account)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) external_id: Option<String>,
+    /// The project's folder
+    #[arg(long, default_value = ".", value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `slipway package`

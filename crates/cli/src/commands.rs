@@ -69,6 +69,7 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Follow(flags) => follow_again(flags, env, console, again).await,
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
         Command::Reject(flags) => decide(flags, Verdict::Reject, env, console, again).await,
+        Command::Init(flags) => crate::init::init(flags, console),
         Command::Completions(flags) => crate::completions::completions(flags, console),
         Command::Package(flags) => crate::package::package(flags, env, console).await,
     }
@@ -698,7 +699,7 @@ fn command(verb: &str, on: &On, connection: &Connection, execution: Option<&str>
 }
 
 /// A value as a shell takes it.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();

@@ -15,6 +15,7 @@ mod error;
 mod execution;
 mod follow;
 mod http;
+mod init;
 mod junit;
 mod package;
 mod registry;
