@@ -22,6 +22,7 @@ use crate::error::{AwsError, Kind, sort};
 
 mod change_set;
 mod cleanup;
+mod entrance;
 mod resources;
 
 pub use change_set::ChangeSetDescription;
@@ -148,6 +149,16 @@ impl Targets {
 
     /// A session of `role` in the target account, narrowed to `policy`. It names the user and the pipeline that asked.
     async fn enter(&self, visit: &Visit<'_>, role: &'static str, policy: String) -> Result<Credentials, AwsError> {
+        self.assume(visit, role, policy, Some(&self.external_id)).await
+    }
+
+    async fn assume(
+        &self,
+        visit: &Visit<'_>,
+        role: &'static str,
+        policy: String,
+        external_id: Option<&str>,
+    ) -> Result<Credentials, AwsError> {
         const CALL: &str = "sts:AssumeRole";
         let requester = visit.requester;
         let who = identity(requester.map_or("slipway-sweep", |requester| &requester.user_login));
@@ -163,7 +174,7 @@ impl Targets {
             .assume_role()
             .role_arn(role_arn(visit.target, role))
             .role_session_name(&visit.name)
-            .external_id(&self.external_id)
+            .set_external_id(external_id.map(str::to_owned))
             .source_identity(&who)
             .tags(tag("slipway:user", who.clone())?)
             .tags(tag("slipway:project", visit.environment.project.to_string())?)

@@ -183,6 +183,18 @@ Examples:
     --control-plane-account 999999999999 --approver release-manager#8 --approver group/leads \\
     --region eu-central-1 --gitlab-url https://gitlab.example.com --project 'group/*'")]
     Init(Init),
+    /// See whether everything fits together: each line is ok, or says what to do
+    #[command(after_help = "\
+It changes nothing. A person with AWS credentials in the control plane's account sees all of it, if they may look at the stack, its
+parameter, bucket and roles, and invoke the function that is its output TeardownFunction: the target accounts let in the control plane
+alone, and so that tries their roles. A job, with its ID token, sees whether AWS and the control plane believe it.
+
+The exit code is 1 where a line is broken; a warning changes nothing of it.
+
+Examples:
+  slipway doctor --region eu-central-1
+  slipway doctor --stack slipway --profile tooling --json")]
+    Doctor(Doctor),
     /// Print what makes a shell complete commands and flags
     #[command(after_help = "\
 Examples:
@@ -205,6 +217,25 @@ Examples:
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `slipway doctor`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Doctor {
+    /// The name of the control plane's stack
+    #[arg(long, default_value = "slipway", value_name = "NAME")]
+    pub(crate) stack: String,
+    /// Its region (default: AWS_REGION, or the profile's)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// The profile of the AWS configuration files
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The name of the role that jobs assume
+    #[arg(long, default_value = "slipway-client", value_name = "NAME")]
+    pub(crate) client_role: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 /// `slipway init`

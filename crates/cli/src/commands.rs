@@ -70,12 +70,13 @@ pub(crate) async fn run(command: &Command, env: &Env, console: &Console, again: 
         Command::Approve(flags) => decide(flags, Verdict::Approve, env, console, again).await,
         Command::Reject(flags) => decide(flags, Verdict::Reject, env, console, again).await,
         Command::Init(flags) => crate::init::init(flags, console),
+        Command::Doctor(flags) => crate::doctor::doctor(flags, env, console).await,
         Command::Completions(flags) => crate::completions::completions(flags, console),
         Command::Package(flags) => crate::package::package(flags, env, console).await,
     }
 }
 
-fn token(flags: &Connection, env: &Env) -> Result<Secret, CliError> {
+pub(crate) fn token(flags: &Connection, env: &Env) -> Result<Secret, CliError> {
     match settings::token(flags, env)? {
         TokenSource::Value(token) => Ok(token),
         TokenSource::File(path) => match std::fs::read_to_string(&path) {

@@ -10,6 +10,7 @@ mod bundle;
 mod commands;
 mod completions;
 mod console;
+mod doctor;
 mod dotenv;
 mod error;
 mod execution;

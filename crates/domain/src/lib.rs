@@ -13,6 +13,7 @@ pub mod cause;
 pub mod change_set;
 pub mod claims;
 pub mod deployment;
+pub mod entrance;
 pub mod environment;
 pub mod error_name;
 pub mod expiry;

@@ -471,6 +471,11 @@ impl Stages {
         Ok(Self(stages))
     }
 
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&StageName, &Stage)> {
+        self.0.iter()
+    }
+
     /// The stage called `name`.
     ///
     /// # Errors

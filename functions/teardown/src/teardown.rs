@@ -14,6 +14,7 @@ use slipway_domain::change_set;
 use slipway_domain::deployment::{
     Deployment, DeploymentRecord, DeploymentRef, Operation, OperationMark, Requester, Target,
 };
+use slipway_domain::entrance::{EntranceAsk, RoleSeen};
 use slipway_domain::names::EnvironmentKey;
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::SKEW;
@@ -52,6 +53,8 @@ pub(crate) enum Input {
     Leftovers(DeploymentRef),
     /// What a teardown would do.
     Plan(Planned),
+    /// Whether a target account lets us in, and only as it should: `slipway doctor` asks that.
+    Entrance(EntranceAsk),
 }
 
 /// Whose teardown is planned.
@@ -71,6 +74,7 @@ pub(crate) struct Planned {
 pub(crate) enum Answer {
     Polled(Polled<State>),
     Plan(Box<Plan>),
+    Entrance(Vec<RoleSeen>),
 }
 
 /// What came of it.
@@ -133,6 +137,7 @@ impl Teardown {
             Input::Failed(reference) => self.failed(&reference, now).await.map(Answer::Polled),
             Input::Leftovers(reference) => self.leftovers(&reference, now).await.map(Answer::Polled),
             Input::Plan(planned) => self.plan(&planned).await.map(|plan| Answer::Plan(Box::new(plan))),
+            Input::Entrance(ask) => self.entrance(&ask).await.map(Answer::Entrance),
         }
     }
 
@@ -366,6 +371,14 @@ impl Teardown {
             plan.resources = survey.resources;
         }
         Ok(plan)
+    }
+
+    async fn entrance(&self, ask: &EntranceAsk) -> Result<Vec<RoleSeen>, Failure> {
+        let environment =
+            ask.environment().map_err(|error| Failure::new(ErrorName::InvalidRequest, error.to_string()))?;
+        let name = "slipway-doctor".to_owned();
+        let visit = Visit { name, target: &ask.target, environment: &environment, requester: None };
+        Ok(self.targets.entrance(&visit, &environment.stack_name()).await?)
     }
 
     /// What the rules say before anything of the stack is looked at.

@@ -1,0 +1,74 @@
+//! Whether a target account lets us in, and only as it should.
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use slipway_domain::entrance::{RoleFault, RoleSeen};
+use slipway_domain::names::StackName;
+use slipway_domain::session_policy::{CLEANUP_ROLE, Cleanup, Purpose, SERVICE_ROLE, cleanup_policy, session_policy};
+
+use super::{Stack, Targets, Visit};
+use crate::error::{AwsError, Kind, sort};
+
+/// The stack of setup/roles.yaml: SharedServiceRole may look at it, a session that is narrowed to another stack may not.
+const ROLES_STACK: &str = "slipway-roles";
+
+impl Targets {
+    /// The roles that functions assume in the target account, each tried with sessions that are narrowed to `stack`, which does not
+    /// exist.
+    ///
+    /// # Errors
+    /// [`AwsError`], where it could not be found out.
+    pub async fn entrance(&self, visit: &Visit<'_>, stack: &StackName) -> Result<Vec<RoleSeen>, AwsError> {
+        let policy = session_policy(Purpose::Look, visit.target, stack);
+        let mut roles = vec![self.role(visit, SERVICE_ROLE, policy, Some(stack)).await?];
+        if let Some(policy) = cleanup_policy(Cleanup::Bucket(stack.as_str()), visit.target) {
+            roles.push(self.role(visit, CLEANUP_ROLE, policy, None).await?);
+        }
+        Ok(roles)
+    }
+
+    async fn role(
+        &self,
+        visit: &Visit<'_>,
+        role: &'static str,
+        policy: String,
+        stack: Option<&StackName>,
+    ) -> Result<RoleSeen, AwsError> {
+        let mut faults = Vec::new();
+        match refused(self.assume(visit, role, policy.clone(), Some(&self.external_id)).await)? {
+            Err(denied) => faults.push(RoleFault::NotLetIn { why: denied.to_string() }),
+            Ok(credentials) => {
+                let region = aws_config::Region::new(visit.target.region.to_string());
+                let provider = SharedCredentialsProvider::new(credentials);
+                let config = self.config.clone().into_builder().credentials_provider(provider).region(region).build();
+                if let Some(name) = stack {
+                    let client = aws_sdk_cloudformation::Client::new(&config);
+                    let stack = Stack { client, name: name.clone(), target: visit.target.clone() };
+                    if let Err(denied) = refused(stack.describe(None).await)? {
+                        faults.push(RoleFault::KeptFrom { why: denied.to_string() });
+                    }
+                    if refused(stack.describe(Some(ROLES_STACK)).await)?.is_ok() {
+                        let call = format!("cloudformation:DescribeStacks of {ROLES_STACK}");
+                        faults.push(RoleFault::Reaches { call });
+                    }
+                }
+                let buckets = aws_sdk_s3::Client::new(&config).list_buckets().max_buckets(1).send().await;
+                if refused(buckets.map_err(|error| sort("s3:ListAllMyBuckets", &error)))?.is_ok() {
+                    faults.push(RoleFault::Reaches { call: "s3:ListAllMyBuckets".to_owned() });
+                }
+            }
+        }
+        if refused(self.assume(visit, role, policy, None).await)?.is_ok() {
+            faults.push(RoleFault::WithoutExternalId);
+        }
+        Ok(RoleSeen { role: role.to_owned(), faults })
+    }
+}
+
+/// What was allowed, or what was denied; any other error is no answer.
+fn refused<T>(tried: Result<T, AwsError>) -> Result<Result<T, AwsError>, AwsError> {
+    match tried {
+        Ok(allowed) => Ok(Ok(allowed)),
+        Err(error) if error.kind == Kind::Denied => Ok(Err(error)),
+        Err(error) => Err(error),
+    }
+}
