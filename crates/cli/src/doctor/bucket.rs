@@ -4,9 +4,9 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use serde_json::Value;
 use slipway_domain::stages::Stages;
 
+use super::Finding;
 use super::policy::{condition, is, principals, statements, texts};
 use super::stack::Plane;
-use super::{Finding, Verdict};
 use crate::aws::remote;
 
 const TLS: &str = "bucket: TLS only";
@@ -109,6 +109,7 @@ fn readers(policy: &Value, plane: &Plane, bucket: &str, stages: &Stages) -> Find
 mod tests {
     use serde_json::json;
 
+    use super::super::Verdict;
     use super::*;
 
     fn plane() -> Plane {

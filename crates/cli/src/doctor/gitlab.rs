@@ -39,7 +39,7 @@ pub(super) async fn client_role(config: &aws_config::SdkConfig, plane: &Plane, h
         }
         Err(error) => {
             let finding = match remote("iam:GetRole", &error) {
-                CliError::Remote { code, .. } if code == "NoSuchEntity" => Finding::broken(
+                error if is_absent(&error) => Finding::broken(
                     ROLE,
                     format!("there is no role {name}"),
                     "Deploy setup/gitlab.yaml, or give the role's name with --client-role.",
@@ -49,6 +49,11 @@ pub(super) async fn client_role(config: &aws_config::SdkConfig, plane: &Plane, h
             Trust { finding, runners: false }
         }
     }
+}
+
+/// Whether IAM has no such thing.
+fn is_absent(error: &CliError) -> bool {
+    matches!(error, CliError::Remote { code, .. } if code == "NoSuchEntity")
 }
 
 fn arn(plane: &Plane, host: &str) -> String {
@@ -104,7 +109,7 @@ pub(super) async fn provider(
     Some(match sent {
         Ok(answer) => audience(answer.client_id_list(), plane.parameter("Audience"), &arn),
         Err(error) => match remote("iam:GetOpenIDConnectProvider", &error) {
-            CliError::Remote { code, .. } if code == "NoSuchEntity" => Finding::broken(
+            error if is_absent(&error) => Finding::broken(
                 PROVIDER,
                 format!("there is no {arn}"),
                 format!("Deploy setup/gitlab.yaml with GitLabHost={host}"),

@@ -1,0 +1,213 @@
+//! `slipway doctor` against the running control plane: whole, and with one thing broken at a time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+use slipway_local::job as jobs;
+use slipway_local::{DEV, PROD, REGION, TOOLING};
+use slipway_tests::{World, in_world, job};
+use tokio::sync::Mutex;
+
+/// The tests break what they share, and put it right again.
+static ALONE: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
+
+const SERVICE_ROLE: &str = "SharedServiceRole";
+
+/// What `slipway doctor` says, and its exit code.
+async fn doctor(world: &World, arguments: &[&str], variables: &[(String, String)]) -> (Value, Option<i32>) {
+    let mut command = tokio::process::Command::new(jobs::command_path());
+    command.arg("doctor").arg("--json").args(arguments).env_clear().envs(variables.iter().cloned());
+    command.env("AWS_ENDPOINT_URL", world.control_plane.emulator.endpoint()).env("AWS_REGION", REGION);
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    (serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}{stderr}")), output.status.code())
+}
+
+/// The same with a person's credentials in the control plane's account.
+async fn as_person(world: &World) -> (Value, Option<i32>) {
+    let variables = [("AWS_ACCESS_KEY_ID", TOOLING), ("AWS_SECRET_ACCESS_KEY", "test")];
+    doctor(world, &[], &variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
+}
+
+/// The lines of `document` that are not ok: what was looked at, what was found and what to do.
+fn amiss(document: &Value) -> Vec<[String; 3]> {
+    let findings = document["findings"].as_array().unwrap();
+    let amiss = findings.iter().filter(|finding| finding["verdict"] != "ok");
+    amiss.map(|it| ["check", "found", "what_to_do"].map(|field| it[field].as_str().unwrap().to_owned())).collect()
+}
+
+/// Sees the one line that is broken, and that everything else still is looked at.
+async fn broken(world: &World, whole: &Value, check: &str, found: &str, what_to_do: &str) {
+    let (document, code) = as_person(world).await;
+    assert_eq!(code, Some(1), "{document:#}");
+    let amiss = amiss(&document);
+    let [line] = amiss.as_slice() else { panic!("{check}: {amiss:#?}") };
+    assert!(line[0].contains(check) && line[1].contains(found) && line[2].contains(what_to_do), "{line:#?}");
+    let number = |document: &Value| document["findings"].as_array().unwrap().len();
+    assert_eq!(number(&document), number(whole));
+}
+
+fn iam(world: &World, account: &str) -> aws_sdk_iam::Client {
+    aws_sdk_iam::Client::new(&world.control_plane.emulator.sdk_config(account))
+}
+
+/// Who may assume the role in dev, as IAM has it.
+async fn trust(iam: &aws_sdk_iam::Client) -> Value {
+    let role = iam.get_role().role_name(SERVICE_ROLE).send().await.unwrap().role.unwrap();
+    let pair = format!("policy={}", role.assume_role_policy_document.unwrap());
+    serde_json::from_str(&form_urlencoded::parse(pair.as_bytes()).next().unwrap().1).unwrap()
+}
+
+async fn set_trust(iam: &aws_sdk_iam::Client, trust: &Value) {
+    let update = iam.update_assume_role_policy().role_name(SERVICE_ROLE).policy_document(trust.to_string());
+    update.send().await.unwrap();
+}
+
+#[test]
+fn a_whole_control_plane_is_well() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (document, code) = as_person(world).await;
+        assert_eq!((code, &document["ok"], amiss(&document).as_slice()), (Some(0), &json!(true), [].as_slice()));
+        let checks: Vec<_> =
+            document["findings"].as_array().unwrap().iter().map(|it| it["check"].as_str().unwrap()).collect();
+        assert_eq!(
+            checks,
+            [
+                "clock",
+                "control plane",
+                "versions",
+                "stages",
+                "approval in critical",
+                "approval in prod",
+                "bucket: TLS only",
+                "bucket: target accounts",
+                "OpenID provider",
+                "role of the jobs",
+                "GitLab",
+                "SharedServiceRole of critical (333333333333)",
+                "SharedServiceRole of dev (111111111111)",
+                "SharedCleanupRole of dev (111111111111)",
+                "SharedServiceRole of prod (333333333333)",
+                "SharedServiceRole of staging (222222222222)",
+            ]
+        );
+    });
+}
+
+#[test]
+fn another_external_id_keeps_the_control_plane_out_and_none_lets_everybody_in() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let iam = iam(world, DEV);
+        let right = trust(&iam).await;
+        let mut wrong = right.clone();
+        wrong["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"] = json!("another");
+        set_trust(&iam, &wrong).await;
+        let role = "SharedServiceRole of dev";
+        broken(world, &whole, role, "does not let the control plane in", "ExternalId=slipway-embedded").await;
+        let mut open = right.clone();
+        open["Statement"][0]["Condition"].as_object_mut().unwrap().remove("StringEquals").unwrap();
+        set_trust(&iam, &open).await;
+        broken(world, &whole, role, "who does not know the ExternalId", "setup/roles.yaml").await;
+        set_trust(&iam, &right).await;
+    });
+}
+
+#[test]
+fn a_role_that_is_kept_from_its_stack_is_named() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let iam = iam(world, DEV);
+        let deny = json!({"Version": "2012-10-17", "Statement":
+            {"Effect": "Deny", "Action": "cloudformation:*", "Resource": "*"}});
+        let put = iam.put_role_policy().role_name(SERVICE_ROLE).policy_name("deny").policy_document(deny.to_string());
+        put.send().await.unwrap();
+        broken(world, &whole, "SharedServiceRole of dev", "kept from what it is for", "setup/roles.yaml").await;
+        iam.delete_role_policy().role_name(SERVICE_ROLE).policy_name("deny").send().await.unwrap();
+    });
+}
+
+#[test]
+fn a_bucket_without_its_policy_is_named() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let bucket = world.bucket();
+        let policy = world.s3.get_bucket_policy().bucket(bucket).send().await.unwrap().policy.unwrap();
+        let right: Value = serde_json::from_str(&policy).unwrap();
+        let put = async |policy: &Value| {
+            world.s3.put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await.unwrap();
+        };
+        let mut open = right.clone();
+        open["Statement"].as_array_mut().unwrap().retain(|statement| statement["Sid"] != "TlsOnly");
+        put(&open).await;
+        broken(world, &whole, "bucket: TLS only", "does not deny", "TlsOnly").await;
+        let mut closed = right.clone();
+        closed["Statement"][1]["Principal"]["AWS"] = json!([DEV, "222222222222"]);
+        put(&closed).await;
+        broken(world, &whole, "bucket: target accounts", PROD, "TargetAccounts").await;
+        put(&right).await;
+    });
+}
+
+#[test]
+fn a_provider_without_the_audience_is_named() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let iam = iam(world, TOOLING);
+        let host = world.control_plane.gitlab.url().trim_start_matches("http://").to_owned();
+        let arn = format!("arn:aws:iam::{TOOLING}:oidc-provider/{host}");
+        // The embedded AWS cannot take an audience away from a provider that there is.
+        let make_anew = async |audience: &str| {
+            iam.delete_open_id_connect_provider().open_id_connect_provider_arn(&arn).send().await.unwrap();
+            let create = iam.create_open_id_connect_provider().url(format!("https://{host}")).client_id_list(audience);
+            create.send().await.unwrap();
+        };
+        make_anew("sts.amazonaws.com").await;
+        broken(world, &whole, "OpenID provider", "not slipway", "Audience=slipway").await;
+        make_anew("slipway").await;
+        assert_eq!(as_person(world).await, (whole, Some(0)));
+    });
+}
+
+#[test]
+fn without_the_control_plane_there_is_nothing_else_to_look_at() {
+    in_world(|world| async move {
+        let variables = [("AWS_ACCESS_KEY_ID", DEV), ("AWS_SECRET_ACCESS_KEY", "test")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (document, code) = doctor(world, &["--stack", "elsewhere"], &variables).await;
+        assert_eq!(code, Some(1));
+        let amiss = amiss(&document);
+        let [line] = amiss.as_slice() else { panic!("{amiss:#?}") };
+        assert!(line[1].contains("there is no stack elsewhere") && line[2].contains("slipway init"), "{line:#?}");
+    });
+}
+
+#[test]
+fn a_job_sees_whether_its_token_is_believed() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let mut variables = world.control_plane.job_environment(&world.token(&job("look", "feature")));
+        variables.push(("CI_SERVER_URL".to_owned(), world.control_plane.gitlab.url().to_owned()));
+        let (document, code) = doctor(world, &[], &variables).await;
+        assert_eq!((code, amiss(&document).as_slice()), (Some(0), [].as_slice()));
+        for (name, value) in &mut variables {
+            if name == "SLIPWAY_ID_TOKEN" {
+                *value = "a.b.c".to_owned();
+            }
+        }
+        let (document, code) = doctor(world, &[], &variables).await;
+        assert_eq!((code, &document["ok"]), (Some(1), &json!(false)), "{document:#}");
+        let amiss = amiss(&document);
+        let [line] = amiss.as_slice() else { panic!("{amiss:#?}") };
+        assert_eq!(line[0], "role of the jobs");
+        assert!(line[1].contains("does not let the job in") && line[2].contains("aud and sub"), "{line:#?}");
+    });
+}
