@@ -119,17 +119,23 @@ fn another_external_id_keeps_the_control_plane_out_and_none_lets_everybody_in() 
 }
 
 #[test]
-fn a_role_that_is_kept_from_its_stack_is_named() {
+fn a_role_that_has_more_or_less_than_it_should_is_named() {
     in_world(|world| async move {
         let _alone = ALONE.lock().await;
         let (whole, _) = as_person(world).await;
         let iam = iam(world, DEV);
-        let deny = json!({"Version": "2012-10-17", "Statement":
-            {"Effect": "Deny", "Action": "cloudformation:*", "Resource": "*"}});
-        let put = iam.put_role_policy().role_name(SERVICE_ROLE).policy_name("deny").policy_document(deny.to_string());
-        put.send().await.unwrap();
-        broken(world, &whole, "SharedServiceRole of dev", "kept from what it is for", "setup/roles.yaml").await;
-        iam.delete_role_policy().role_name(SERVICE_ROLE).policy_name("deny").send().await.unwrap();
+        for (effect, action, role, found, what_to_do) in [
+            ("Deny", "cloudformation:*", SERVICE_ROLE, "kept from what it is for", "setup/roles.yaml"),
+            ("Allow", "s3:*", SERVICE_ROLE, "more than it should: s3:ListAllMyBuckets", "by hand"),
+            ("Allow", "s3:*", "SharedCleanupRole", "more than it should: s3:ListAllMyBuckets", "by hand"),
+        ] {
+            let statement = json!({"Effect": effect, "Action": action, "Resource": "*"});
+            let policy = json!({"Version": "2012-10-17", "Statement": statement}).to_string();
+            let put = iam.put_role_policy().role_name(role).policy_name("by-hand").policy_document(policy);
+            put.send().await.unwrap();
+            broken(world, &whole, &format!("{role} of dev"), found, what_to_do).await;
+            iam.delete_role_policy().role_name(role).policy_name("by-hand").send().await.unwrap();
+        }
     });
 }
 

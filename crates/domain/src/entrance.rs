@@ -42,7 +42,7 @@ pub enum RoleFault {
     },
     /// It lets in who does not know the ExternalId.
     WithoutExternalId,
-    /// A session that is narrowed to one stack reaches more.
+    /// It, or a session that is narrowed to one stack, reaches more than it should.
     Reaches {
         /// The call that should have been refused.
         call: String,
@@ -59,7 +59,7 @@ impl std::fmt::Display for RoleFault {
         match self {
             Self::NotLetIn { why } => write!(f, "it does not let the control plane in: {why}"),
             Self::WithoutExternalId => f.write_str("it lets in who does not know the ExternalId"),
-            Self::Reaches { call } => write!(f, "narrowed to one stack, it still may do {call}"),
+            Self::Reaches { call } => write!(f, "it reaches more than it should: {call}"),
             Self::KeptFrom { why } => write!(f, "it is kept from what it is for: {why}"),
         }
     }

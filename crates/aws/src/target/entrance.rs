@@ -1,5 +1,6 @@
 //! Whether a target account lets us in, and only as it should.
 
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use slipway_domain::entrance::{RoleFault, RoleSeen};
 use slipway_domain::names::StackName;
@@ -10,10 +11,15 @@ use crate::error::{AwsError, Kind, sort};
 
 /// The stack of setup/roles.yaml: SharedServiceRole may look at it, a session that is narrowed to another stack may not.
 const ROLES_STACK: &str = "slipway-roles";
+/// Something that does no harm, and that none of the roles is for.
+const BEYOND_CALL: &str = "s3:ListAllMyBuckets";
+/// The session policy for that alone.
+const BEYOND: &str =
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}}"#;
 
 impl Targets {
-    /// The roles that functions assume in the target account, each tried with sessions that are narrowed to `stack`, which does not
-    /// exist.
+    /// The roles that functions assume in the target account, tried with sessions that are narrowed to `stack`, which does not exist, and
+    /// with one that asks for more than the role should have.
     ///
     /// # Errors
     /// [`AwsError`], where it could not be found out.
@@ -37,11 +43,8 @@ impl Targets {
         match refused(self.assume(visit, role, policy.clone(), Some(&self.external_id)).await)? {
             Err(denied) => faults.push(RoleFault::NotLetIn { why: denied.to_string() }),
             Ok(credentials) => {
-                let region = aws_config::Region::new(visit.target.region.to_string());
-                let provider = SharedCredentialsProvider::new(credentials);
-                let config = self.config.clone().into_builder().credentials_provider(provider).region(region).build();
                 if let Some(name) = stack {
-                    let client = aws_sdk_cloudformation::Client::new(&config);
+                    let client = aws_sdk_cloudformation::Client::new(&self.as_session(visit, credentials));
                     let stack = Stack { client, name: name.clone(), target: visit.target.clone() };
                     if let Err(denied) = refused(stack.describe(None).await)? {
                         faults.push(RoleFault::KeptFrom { why: denied.to_string() });
@@ -51,9 +54,11 @@ impl Targets {
                         faults.push(RoleFault::Reaches { call });
                     }
                 }
-                let buckets = aws_sdk_s3::Client::new(&config).list_buckets().max_buckets(1).send().await;
-                if refused(buckets.map_err(|error| sort("s3:ListAllMyBuckets", &error)))?.is_ok() {
-                    faults.push(RoleFault::Reaches { call: "s3:ListAllMyBuckets".to_owned() });
+                // A session that is narrowed to what the role should not have shows whether it has that.
+                let wider = self.assume(visit, role, BEYOND.to_owned(), Some(&self.external_id)).await?;
+                let buckets = aws_sdk_s3::Client::new(&self.as_session(visit, wider)).list_buckets().send().await;
+                if refused(buckets.map_err(|error| sort(BEYOND_CALL, &error)))?.is_ok() {
+                    faults.push(RoleFault::Reaches { call: BEYOND_CALL.to_owned() });
                 }
             }
         }
@@ -61,6 +66,12 @@ impl Targets {
             faults.push(RoleFault::WithoutExternalId);
         }
         Ok(RoleSeen { role: role.to_owned(), faults })
+    }
+
+    fn as_session(&self, visit: &Visit<'_>, credentials: Credentials) -> aws_config::SdkConfig {
+        let region = aws_config::Region::new(visit.target.region.to_string());
+        let provider = SharedCredentialsProvider::new(credentials);
+        self.config.clone().into_builder().credentials_provider(provider).region(region).build()
     }
 }
 

@@ -46,7 +46,7 @@ fn finding(check: String, seen: &RoleSeen, plane: &Plane) -> Finding {
     let Some(first) = seen.faults.first() else {
         return Finding::ok(
             check,
-            "lets the control plane in with its ExternalId only, and reaches no more than one stack",
+            "lets the control plane in by its ExternalId alone, and reaches no more than it should",
         );
     };
     let found = seen.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -60,7 +60,7 @@ fn finding(check: String, seen: &RoleSeen, plane: &Plane) -> Finding {
             "Deploy setup/roles.yaml in that account anew: the role's trust was changed by hand.".to_owned()
         }
         RoleFault::Reaches { .. } => {
-            "Find out what grants it: a policy on the resource that names the role's session, or an organisation's; and deploy setup/roles.yaml anew.".to_owned()
+            "Take away the policies that were added to the role by hand, and deploy setup/roles.yaml in that account anew.".to_owned()
         }
         RoleFault::KeptFrom { .. } => {
             "Deploy setup/roles.yaml in that account anew; if it stays, an organisation's policy denies it.".to_owned()
