@@ -31,6 +31,8 @@ pub struct Call {
     pub form: BTreeMap<String, String>,
     /// The caller's access key.
     pub access_key: String,
+    /// The region that it was signed for.
+    pub region: String,
     /// The caller's session, when the keys are temporary.
     pub session: Option<String>,
     /// The code of the error that answered it; `NoAnswer` when it got none.
@@ -171,14 +173,15 @@ async fn serve(client: TcpStream, stacks: Arc<Mutex<Stacks>>) -> io::Result<()> 
     let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     client.read_exact(&mut body).await?;
-    // `AWS4-HMAC-SHA256 Credential=<access key>/<date>/…`.
+    // `AWS4-HMAC-SHA256 Credential=<access key>/<date>/<region>/…`.
     let credential = header("authorization").unwrap_or_default();
     let credential = credential.split_once("Credential=").map(|(_, rest)| rest).unwrap_or_default();
-    let access_key = credential.split('/').next().unwrap_or_default().to_owned();
+    let part = |at: usize| credential.split('/').nth(at).unwrap_or_default().to_owned();
     let form: BTreeMap<String, String> = form_urlencoded::parse(&body).into_owned().collect();
     let answered = {
         let mut stacks = stacks.lock().unwrap_or_else(PoisonError::into_inner);
-        answer::answer(&mut stacks, form, access_key, header("x-amz-security-token"))
+        let signed = answer::Signed { access_key: part(0), region: part(2), session: header("x-amz-security-token") };
+        answer::answer(&mut stacks, form, signed)
     };
     let Some((status, text)) = answered else { return client.shutdown().await };
     let length = text.len();

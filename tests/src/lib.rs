@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own ground: it fails loudly")]
 
 pub mod browser;
+pub mod case;
 pub mod cloudformation;
 pub mod faults;
 pub mod npm;
@@ -12,6 +13,7 @@ pub mod person;
 pub mod pipeline;
 mod relay;
 pub mod scale;
+pub mod sessions;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -13,22 +13,25 @@ const EVENTS_A_PAGE: usize = 100;
 type Refusal = (u16, &'static str, String);
 type Answer = Result<String, Refusal>;
 
+/// What a call's signature says.
+pub(super) struct Signed {
+    pub(super) access_key: String,
+    pub(super) region: String,
+    pub(super) session: Option<String>,
+}
+
 /// Answers one call, and remembers it: the HTTP status and the body, or nothing when the connection just ends.
-pub(super) fn answer(
-    stacks: &mut Stacks,
-    form: BTreeMap<String, String>,
-    access_key: String,
-    session: Option<String>,
-) -> Option<(u16, String)> {
+pub(super) fn answer(stacks: &mut Stacks, form: BTreeMap<String, String>, signed: Signed) -> Option<(u16, String)> {
     let action = form.get("Action").cloned().unwrap_or_default();
     let stack = about(stacks, &form);
-    let mut call = Call { action, stack, form, access_key, session, refused: None };
+    let Signed { access_key, region, session } = signed;
+    let mut call = Call { action, stack, form, access_key, region, session, refused: None };
     // Whoever asks about a stack that no test speaks of finds none.
     let account = call.field("RoleARN").split(':').nth(4).unwrap_or("000000000000").to_owned();
     let stack = stacks.by_name.entry(call.stack.clone()).or_insert_with(|| Stack::absent(&call.stack, &account));
     let how = stack.misbehaviour(&call.action);
     let answer = match how {
-        None | Some(Misbehaviour::Lost | Misbehaviour::Garbage) => act(stacks, &call),
+        None | Some(Misbehaviour::Lost | Misbehaviour::Garbage | Misbehaviour::Empty) => act(stacks, &call),
         Some(Misbehaviour::Throttled) => Err((400, "Throttling", "Rate exceeded".to_owned())),
         Some(Misbehaviour::Error(status, code)) => Err((status, code, "as the test wants it".to_owned())),
         Some(Misbehaviour::Silence) => Ok(String::new()),
@@ -42,6 +45,7 @@ pub(super) fn answer(
     match (how, answer) {
         (Some(Misbehaviour::Lost | Misbehaviour::Silence), _) => None,
         (Some(Misbehaviour::Garbage), _) => Some((200, "<html>the proxy says hello".to_owned())),
+        (Some(Misbehaviour::Empty), _) => Some((200, response(&action, ""))),
         (_, Ok(result)) => Some((200, response(&action, &result))),
         (_, Err((status, code, message))) => {
             let error = format!("<Type>Sender</Type>{}{}", tag("Code", code), tag("Message", &message));

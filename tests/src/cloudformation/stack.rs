@@ -192,6 +192,8 @@ pub enum Misbehaviour {
     Error(u16, &'static str),
     /// It takes effect, and the answer is 200 with what is no XML.
     Garbage,
+    /// It takes effect, and the answer is 200 with a result that has nothing in it.
+    Empty,
     /// The connection ends, and nothing happened.
     Silence,
     /// It takes effect, and the connection ends without an answer.
