@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use slipway_domain::deployment::Target;
 use slipway_domain::names::{AccountId, ApplicationName, Digest, Region, StackName};
 use slipway_domain::protocol::On;
-use slipway_domain::release::{manifest_key, template_key};
+use slipway_domain::release::{artifact_key, manifest_key, template_key};
 use slipway_domain::session_policy::{
     Cleanup, DEPLOYMENT_ROLE, Purpose, SERVICE_ROLE, cleanup_policy, role_arn, session_policy,
 };
@@ -207,9 +207,9 @@ fn prod_gets_what_was_packaged_for_staging() {
 async fn versions(world: &World, release: &str) -> Vec<(String, String)> {
     let release = Digest::new(release).unwrap();
     let template = String::from_utf8(read(world, &template_key(&release)).await).unwrap();
-    let artifacts = template.split("artifacts/").skip(1).map(|rest| format!("artifacts/{}", &rest[..64]));
+    let artifacts = template.split("artifacts/").skip(1).map(|rest| rest.chars().take(64).collect::<String>());
     let mut found = Vec::new();
-    for key in artifacts.chain([template_key(&release), manifest_key(&release)]) {
+    for key in artifacts.map(|digest| artifact_key(&digest)).chain([template_key(&release), manifest_key(&release)]) {
         let listed = world.s3.list_object_versions().bucket(world.bucket()).prefix(key).send().await.unwrap();
         let version =
             |one: &aws_sdk_s3::types::ObjectVersion| Some((one.key()?.to_owned(), one.version_id()?.to_owned()));
@@ -282,7 +282,9 @@ fn a_failure_is_told_with_its_first_cause_and_what_to_do() {
         let told = [
             failed("Queue", "MessageRetentionPeriod is out of range"),
             failed("Other", "Resource update cancelled"),
-            Event::of_stack("UPDATE_ROLLBACK_IN_PROGRESS").because("The following resource(s) failed: [Other, Queue]."),
+            failed("Later", "there is no room for one more"),
+            Event::of_stack("UPDATE_ROLLBACK_IN_PROGRESS")
+                .because("The following resource(s) failed: [Later, Other, Queue]."),
             Event::of_stack("UPDATE_ROLLBACK_COMPLETE"),
         ];
         let phases = [Phase::of("UPDATE_IN_PROGRESS"), Phase::of("UPDATE_ROLLBACK_COMPLETE").told(told)];
