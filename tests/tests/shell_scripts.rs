@@ -234,6 +234,7 @@ fn an_error_or_an_empty_answer_is_no_success() {
             ("deploy", "DescribeChangeSet", Misbehaviour::Empty),
             ("deploy", "ExecuteChangeSet", denied),
             ("teardown", "DescribeStacks", denied),
+            ("teardown", "DescribeStacks", Misbehaviour::Empty),
         ] {
             let case = Case::new(world, "dev").await;
             let stack = case.found("CREATE_COMPLETE").fault(Fault::on(call, how).times(u32::MAX));

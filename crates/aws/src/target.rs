@@ -218,7 +218,8 @@ impl Stack {
                 error => return Err(error),
             },
         };
-        let Some(stack) = answer.stacks.unwrap_or_default().into_iter().next() else { return Ok(None) };
+        let stack = answer.stacks.unwrap_or_default().into_iter().next();
+        let stack = stack.ok_or_else(|| AwsError::unexpected(CALL, "no stack, and no word that there is none"))?;
         let id = stack.stack_id.ok_or_else(|| AwsError::unexpected(CALL, "a stack without an id"))?;
         let status = stack.stack_status.ok_or_else(|| AwsError::unexpected(CALL, "a stack without a status"))?;
         let outputs = stack.outputs.unwrap_or_default();
