@@ -23,7 +23,7 @@ use slipway_handler::Failure;
 use tokio::task::JoinSet;
 
 /// How many environments are read at once.
-const PAGE: i32 = 500;
+const PAGE: i32 = 100;
 /// How many objects are read, or deleted, at once. A manifest may have 4 MiB.
 const AT_ONCE: usize = 16;
 
@@ -36,14 +36,55 @@ pub(crate) struct Collect {
 /// The releases that environments name.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Named {
-    launched: HashSet<Sha>,
+    launched: Names,
     /// These need not be made yet.
-    launching: HashSet<Sha>,
+    launching: Names,
+}
+
+/// Names, each in its 32 bytes and nothing more: there may be hundreds of thousands, many of them more than once.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Names(Vec<Sha>);
+
+impl Names {
+    /// Adds one. It is found after the next [`Names::sort`].
+    fn add(&mut self, name: Sha) {
+        if self.0.len() == self.0.capacity() {
+            self.sort();
+            // Where little was there twice, sorting again soon would find little again.
+            if self.0.len() > self.0.capacity() / 2 {
+                self.0.reserve(self.0.len());
+            }
+        }
+        self.0.push(name);
+    }
+
+    /// Puts them in order, each once.
+    fn sort(&mut self) {
+        self.0.sort_unstable();
+        self.0.dedup();
+    }
+
+    fn has(&self, name: &Sha) -> bool {
+        self.0.binary_search(name).is_ok()
+    }
 }
 
 impl Named {
+    fn sort(&mut self) {
+        self.launched.sort();
+        self.launching.sort();
+    }
+
+    fn len(&self) -> usize {
+        self.launched.0.len() + self.launching.0.len()
+    }
+
+    fn is_full(&self) -> bool {
+        limit(self.len()).is_err()
+    }
+
     fn has(&self, release: &Sha) -> bool {
-        self.launched.contains(release) || self.launching.contains(release)
+        self.launched.has(release) || self.launching.has(release)
     }
 }
 
@@ -155,8 +196,11 @@ impl Collect {
             for environment in &list.environments {
                 self.names(environment, &mut named).await?;
             }
-            limit(named.launched.len() + named.launching.len())?;
             page = list.next;
+            if page.is_none() || named.is_full() {
+                named.sort();
+                limit(named.len())?;
+            }
             if page.is_none() {
                 return Ok(named);
             }
@@ -166,10 +210,10 @@ impl Collect {
     async fn names(&self, environment: &Environment, named: &mut Named) -> Result<(), Failure> {
         let Roots { launched, launching, deployments } = Roots::of(environment);
         for release in &launched {
-            named.launched.insert(sha(release)?);
+            named.launched.add(sha(release)?);
         }
         for release in &launching {
-            named.launching.insert(sha(release)?);
+            named.launching.add(sha(release)?);
         }
         for id in deployments {
             let record = self.store.deployment(&environment.key, &id).await?.ok_or_else(|| {
@@ -178,7 +222,7 @@ impl Collect {
             })?;
             if let Some(launch) = &record.deployment.launch {
                 // It may have ended before its release was made.
-                named.launching.insert(sha(&launch.bundle)?);
+                named.launching.add(sha(&launch.bundle)?);
             }
         }
         Ok(())
@@ -226,7 +270,7 @@ impl Collect {
         releases: &HashMap<Sha, Release>,
     ) -> Result<Option<HashSet<Sha>>, Failure> {
         let made = |sha: &Sha| releases.get(sha).is_some_and(|release| release.made);
-        if let Some(sha) = named.launched.iter().find(|sha| !made(sha)) {
+        if let Some(sha) = named.launched.0.iter().find(|sha| !made(sha)) {
             tracing::error!("release {sha} is live, or was before, and has no manifest: no artifact is collected");
             return Ok(None);
         }
@@ -273,7 +317,7 @@ impl Collect {
         // What was not there to be read before.
         let new = |sha: &&Sha| !before.has(sha) || releases.get(sha).is_none_or(|release| !release.made);
         let mut made = Vec::new();
-        for sha in named.launched.iter().chain(&named.launching).filter(new) {
+        for sha in named.launched.0.iter().chain(&named.launching.0).filter(new) {
             let key = format!("{}manifest.json", Unit::Release(*sha).prefix());
             if !self.bucket.list(&key, None).await?.objects.is_empty() {
                 made.push(*sha);
@@ -366,4 +410,24 @@ fn limit(names: usize) -> Result<(), Failure> {
     }
     let message = format!("there are more than {MAX_NAMES} names to look at: nothing is collected");
     Err(Failure::new(ErrorName::LimitExceeded, message))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_each_there_once_however_often_they_were_added() {
+        let name = |number: usize| Sha::parse(&format!("{number:064x}")).unwrap();
+        let mut names = Names::default();
+        // 3,000 of them, in no order, each seven times.
+        for number in 0..21_000 {
+            names.add(name(number * 7919 % 3000));
+        }
+        names.sort();
+        assert_eq!(names.0.len(), 3000);
+        assert!((0..3000).all(|number| names.has(&name(number))) && !names.has(&name(3000)));
+        assert!(names.0.capacity() < 4 * 3000, "{}", names.0.capacity());
+    }
 }
