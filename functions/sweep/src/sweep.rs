@@ -147,6 +147,10 @@ impl Sweep {
                 look.swept.held_back = look.expired;
                 tracing::error!(%stopped, "nothing is deleted until a person has looked: slipway sweep --dry-run");
             }
+            // What was seen of all that is due may be little enough, and all of it too much.
+            None if look.swept.unfinished => {
+                tracing::warn!(expired = look.expired, "not all that is due was seen: what is newly expired waits for the next run");
+            }
             None => look.cleared.append(&mut look.fresh),
         }
         let doomed = std::mem::take(&mut look.cleared);
