@@ -1,7 +1,7 @@
 //! How the end of a deployment is shown in GitLab: the status of a commit, and the one note of a merge request.
 //!
-//! Both are read by whoever may read the project, as the job's log is. What comes from elsewhere is text in them, never markup, and
-//! nothing of it is a parameter's value.
+//! Both are read by whoever may read the merge request or the commit, which may be more people than those who read the job's log. What
+//! comes from elsewhere is text in them, never markup.
 
 use std::fmt::Write as _;
 
@@ -232,11 +232,13 @@ fn link(url: &str) -> String {
     if is_web && is_plain { format!("<{url}>") } else { code(&short(&visible(url), MAX_URL_CHARS)) }
 }
 
-/// Lines of text as a block of code, in which Markdown knows nothing but the fence: that is longer than any in the text.
+/// Lines of text as a block of code, in which Markdown knows nothing but the fence: that is longer than any in the text. Each line begins
+/// with a blank: GitLab's quick actions (`/merge`) begin a line, and where it looks for them without reading Markdown, so does what ends a
+/// block. <https://docs.gitlab.com/user/project/quick_actions/>
 fn block(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    let lines: String = text.lines().map(|line| visible(line) + "\n").collect();
+    let lines: String = text.lines().map(|line| format!(" {}\n", visible(line))).collect();
     format!("{fence}text\n{lines}{fence}\n")
 }
 

@@ -160,6 +160,20 @@ fn what_is_not_ours_is_no_markup() {
 }
 
 #[test]
+fn no_line_of_it_tells_gitlab_to_do_anything() {
+    // What a custom resource gives as its reason, whoever wrote it: some GitLabs look for the end of a block without reading Markdown.
+    let asked = record(|_| {});
+    for words in ["/merge", "a\n/merge", "a\n```\n/merge", "````\n/approve\n````", "a\r/merge", "a\u{2028}/merge"] {
+        let text = markdown(&asked, &failed(ErrorName::StackFailed, words), None);
+        assert!(text.contains("merge") || text.contains("approve"), "{text}");
+        let lines = text.split(['\n', '\r', '\u{2028}']);
+        let (fences, others): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('`'));
+        assert!(others.iter().all(|line| !line.starts_with('/')), "{text}");
+        assert_eq!(fences.len(), 2, "{text}");
+    }
+}
+
+#[test]
 fn only_an_address_of_the_web_becomes_a_link() {
     let asked = record(|_| {});
     let outcome = ended(&asked, Ending::Succeeded, None, None);
