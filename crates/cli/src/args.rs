@@ -265,7 +265,7 @@ pub(crate) struct Init {
     /// Who may approve in prod: login#number, or a group's path; once for each
     #[arg(long, value_name = "WHO", help_heading = "GitLab")]
     pub(crate) approver: Vec<String>,
-    /// The branch that is deployed to staging and prod
+    /// The project's default branch, which the pipeline deploys to staging and prod
     #[arg(long, default_value = "main", value_name = "NAME", help_heading = "GitLab")]
     pub(crate) branch: String,
     /// The project that the pipeline is included from (default: a copy of it is written)

@@ -46,7 +46,7 @@ fn finding(check: String, seen: &RoleSeen, plane: &Plane) -> Finding {
     let Some(first) = seen.faults.first() else {
         return Finding::ok(
             check,
-            "lets the control plane in by its ExternalId alone, and reaches no more than it should",
+            "lets the control plane in by its ExternalId alone, and kept it from what it tried and should not reach",
         );
     };
     let found = seen.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

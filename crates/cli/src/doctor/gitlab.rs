@@ -82,8 +82,16 @@ fn trust(policy: &Value, provider: &str, host: &str, audience: &str) -> Trust {
         return found(Finding::broken(ROLE, message, anew));
     }
     let key = format!("{host}:sub");
-    let subjects = ["StringLike", "StringEquals"].map(|operator| condition(statement, operator, &key)).concat();
-    if subjects.is_empty() || subjects.iter().any(|subject| subject.trim_matches('*').is_empty()) {
+    let subjects_of = |statement: &Value| {
+        ["StringLike", "StringEquals"].map(|operator| condition(statement, operator, &key)).concat()
+    };
+    let subjects = subjects_of(statement);
+    // One statement that takes everybody is enough, whatever the others say.
+    let everybody = |statement: &&&Value| {
+        let subjects = subjects_of(statement);
+        subjects.is_empty() || subjects.iter().any(|subject| is_everybodys(subject))
+    };
+    if all.iter().any(|statement| allows_anybody(statement)) || with_token.iter().any(everybody) {
         return found(Finding::broken(
             ROLE,
             "it takes every project's jobs",
@@ -91,6 +99,18 @@ fn trust(policy: &Value, provider: &str, host: &str, audience: &str) -> Trust {
         ));
     }
     found(Finding::ok(ROLE, format!("trusts jobs of {} with the audience {audience}", subjects.join(", "))))
+}
+
+/// Whether a subject names no group and no project: what it begins with is the same for all of an instance.
+fn is_everybodys(subject: &str) -> bool {
+    let named = subject.strip_prefix("project_path:").unwrap_or(subject);
+    named.is_empty() || named.starts_with(['*', '?'])
+}
+
+/// Whether any principal of AWS may.
+fn allows_anybody(statement: &Value) -> bool {
+    statement.get("Effect").and_then(Value::as_str) == Some("Allow")
+        && principals(statement, "AWS").iter().any(|who| who == "*")
 }
 
 /// The OpenID provider of setup/gitlab.yaml, unless the runners have a role of their own.
@@ -200,6 +220,9 @@ mod tests {
     fn the_role_takes_the_tokens_of_the_audience_from_some_projects() {
         assert_eq!(found("slipway", "project_path:group/*", ARN).verdict, Verdict::Ok);
         assert_eq!(found("other", "project_path:group/*", ARN).verdict, Verdict::Broken);
+        for everybodys in ["*", "project_path:*", "project_path:*/news", "?*"] {
+            assert_eq!(found("slipway", everybodys, ARN).verdict, Verdict::Broken, "{everybodys}");
+        }
         assert_eq!(found("slipway", "*", ARN).verdict, Verdict::Broken);
         assert_eq!(found("slipway", "project_path:group/*", "arn:aws:iam::1:oidc-provider/x").verdict, Verdict::Broken);
     }

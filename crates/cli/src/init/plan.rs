@@ -41,7 +41,7 @@ pub(crate) struct Answers {
     pub(crate) gitlab_url: String,
     /// The project that may deploy: a path, `path#number` or `group/*`.
     pub(crate) project: String,
-    /// The branch that is deployed to staging and prod.
+    /// The project's default branch.
     pub(crate) branch: String,
     /// The control plane's stack.
     pub(crate) stack: String,
@@ -294,7 +294,9 @@ fn include(answers: &Answers, setting: &Setting) -> String {
 fn steps(answers: &Answers, setting: &Setting) -> Vec<Step> {
     let Setting { control_plane, region, stack, external_id, .. } = setting;
     let here = format!("signed in to account {control_plane}");
-    let stages = setting.stages.to_string().replace('"', "\\\"");
+    // Between double quotes, a shell acts on these.
+    let stages = setting.stages.to_string();
+    let stages = ['\\', '"', '$', '`'].iter().fold(stages, |text, c| text.replace(*c, &format!("\\{c}")));
     let accounts = setting.accounts();
     let targets = accounts.iter().map(|(account, ..)| account.as_str()).collect::<Vec<_>>().join(",");
     let describe = format!("aws cloudformation describe-stacks --region {region} --stack-name {stack}");
