@@ -149,7 +149,10 @@ impl Sweep {
             }
             // What was seen of all that is due may be little enough, and all of it too much.
             None if look.swept.unfinished => {
-                tracing::warn!(expired = look.expired, "not all that is due was seen: what is newly expired waits for the next run");
+                tracing::warn!(
+                    expired = look.expired,
+                    "not all that is due was seen: what is newly expired waits for the next run"
+                );
             }
             None => look.cleared.append(&mut look.fresh),
         }
