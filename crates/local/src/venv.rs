@@ -182,14 +182,14 @@ mod tests {
 
     #[test]
     fn an_old_python_and_one_without_ensurepip_are_named() -> Outcome {
-        use std::os::unix::fs::PermissionsExt as _;
-
         let folder = tempfile::tempdir()?;
+        // Another process writes it: a test that forks meanwhile would hold what we write open, and what is open for writing cannot run.
         let script = |name: &str, text: &str| -> Result<String, io::Error> {
-            let path = folder.path().join(name);
-            fs::write(&path, text)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-            Ok(path.to_string_lossy().into_owned())
+            let path = folder.path().join(name).to_string_lossy().into_owned();
+            let mut command = Command::new("sh");
+            command.args(["-c", "printf %s \"$2\" > \"$1\" && chmod +x \"$1\"", "sh", &path, text]);
+            assert!(command.status()?.success());
+            Ok(path)
         };
         let old = script("old", "#!/bin/sh\necho 'it is Python 3.8' >&2; exit 1\n")?;
         let Err(error) = find_python(&[&old]) else { return Err("found".into()) };
