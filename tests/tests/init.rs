@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use slipway_domain::stages::Stages;
 use slipway_local::job::command_path;
+use slipway_local::venv::Venv;
 use slipway_tests::pipeline::Project;
 
 const ONE_STAGE: [&str; 8] = [
@@ -42,11 +43,39 @@ slipway() { said slipway "$@"; }
 aws() { if [ "$2" = describe-stacks ]; then sed -E "s/.*OutputKey=='(\w+)'.*/the-\1/" <<<"$*"; else said aws "$@"; fi; }
 "#;
 
-/// Runs it in `folder` with `arguments`: its document.
-fn init(folder: &Path, arguments: &[&str]) -> Value {
+/// What is wrong with the inputs of the `.gitlab-ci.yml` in the folder, a line each, by the `spec` of the file that it includes: and at
+/// the end, how many were looked at by a regex or a list.
+const CHECK: &str = r#"
+import re, sys, yaml
+spec = next(yaml.safe_load_all(open(sys.argv[1])))["spec"]["inputs"]
+class Template(yaml.SafeLoader): pass
+Template.add_multi_constructor("!", lambda loader, suffix, node: None)
+given = yaml.safe_load(open(".gitlab-ci.yml"))["include"][0]["inputs"]
+checked = 0
+for name, value in given.items():
+    if name not in spec: print(f"there is no input {name}"); continue
+    regex, options = spec[name].get("regex"), spec[name].get("options")
+    checked += bool(regex) + bool(options)
+    if regex and not re.search(regex, value, re.ASCII) or "\n" in value: print(f"{name} is not {regex}: {value}")
+    if options and value not in options: print(f"{name} is none of {options}: {value}")
+for name in spec.keys() - given.keys():
+    if "default" not in spec[name]: print(f"there has to be {name}")
+for file, name, value in [argument.split("|", 2) for argument in sys.argv[2:]]:
+    pattern = yaml.load(open(file), Template)["Parameters"][name].get("AllowedPattern")
+    checked += bool(pattern)
+    if pattern and not re.fullmatch(pattern, value, re.ASCII): print(f"{name} is not {pattern}: {value}")
+print(checked)
+"#;
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(command_path());
     command.args(["init", "--json", "--force"]).args(arguments).current_dir(folder).env_clear().stdin(Stdio::null());
-    let output = command.output().unwrap();
+    command.output().unwrap()
+}
+
+/// Runs it in `folder` with `arguments`: its document.
+fn init(folder: &Path, arguments: &[&str]) -> Value {
+    let output = run(folder, arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -95,6 +124,95 @@ fn what_is_printed_can_be_pasted_as_it_is() {
         (5, "[DeployMachine=the-DeployMachine] [TeardownMachine=the-TeardownMachine]"),
     ] {
         assert!(said[line].contains(argument), "{argument}: {}", said[line]);
+    }
+}
+
+/// [`ONE_STAGE`] with other values of its flags, and more of them.
+fn one_stage<'a>(others: &[(&'a str, &'a str)]) -> Vec<&'a str> {
+    let mut flags: Vec<&str> = ONE_STAGE.to_vec();
+    for (flag, value) in others {
+        match flags.iter().position(|known| known == flag) {
+            Some(at) => flags[at + 1] = value,
+            None => flags.extend([*flag, *value]),
+        }
+    }
+    flags
+}
+
+#[tokio::test]
+async fn what_is_written_is_what_the_included_file_and_the_templates_take() {
+    let venv = Venv::ensure().await.unwrap();
+    let root = slipway_local::workspace_root();
+    let folder = tempfile::tempdir().unwrap();
+    let sums = format!("{}  slipway-x86_64\n{}  slipway-aarch64\n", "0a".repeat(32), "1b".repeat(32));
+    std::fs::write(folder.path().join("SHA256SUMS"), sums).unwrap();
+    let url = "https://gitlab.example.com/api/v4/projects/7/packages/generic/slipway/0.1.0/slipway-ARCH";
+    let download = |url| [("--command-url", url), ("--command-sums", "SHA256SUMS")];
+    let (region, gitlab) = ("--region", "--gitlab-url");
+    // What is asked, and whether it is taken.
+    for (others, expected) in [
+        (vec![(region, "eu-central-1")], true),
+        (vec![(region, "us-gov-west-1")], true),
+        (vec![(region, "us-isob-east-1")], true),
+        (vec![(region, "cn-northwest-1")], true),
+        (vec![(region, "eu-central")], false),
+        (vec![(region, "eu-central-1a")], false),
+        (vec![(region, "eu-central-10")], false),
+        (vec![(region, "eu-c3ntral-1")], false),
+        (vec![(region, "e-1")], false),
+        (vec![(region, "eu-1")], false),
+        (vec![(region, "eu--1")], false),
+        (vec![(region, "eur-central-1")], false),
+        (vec![(gitlab, "https://example.com/gitlab//")], true),
+        (vec![(gitlab, "HTTPS://GitLab.Example.com:443")], true),
+        (vec![(gitlab, "https://example.com/@me")], false),
+        (vec![(gitlab, "https://example.com/#")], false),
+        (vec![("--api", "arn:aws:lambda:eu-central-1:999999999999:function:slipway-ApiFunction-1A2B3C")], true),
+        (vec![("--image", "registry.example.com/slipway:1")], true),
+        (vec![("--external-id", "a+=,.@:/-Z")], true),
+        (vec![("--external-id", "a")], false),
+        (download(url).to_vec(), true),
+        (download("http://10.0.0.1/slipway-ARCH?x=\"'").to_vec(), true),
+        (download("https://example.com/slipway").to_vec(), false),
+        (download("https://example.com/slipway-ARCH\nx").to_vec(), false),
+    ] {
+        let flags = [&one_stage(&others)[..], &THREE_STAGES].concat();
+        let output = run(folder.path(), &flags);
+        assert_eq!(output.status.code(), Some(if expected { 0 } else { 2 }), "{others:?}: {output:?}");
+        if !expected {
+            continue;
+        }
+        let said = pasted(&serde_json::from_slice(&output.stdout).unwrap());
+        let mut command = Command::new(venv.python());
+        command.args(["-c", CHECK]).arg(root.join("gitlab/slipway.yml")).current_dir(folder.path());
+        for (line, template) in [(1, "template.yaml"), (2, "setup/roles.yaml"), (5, "setup/gitlab.yaml")] {
+            for (name, value) in said[line].split([' ', '[', ']']).filter_map(|argument| argument.split_once('=')) {
+                command.arg(format!("{}|{name}|{value}", root.join(template).display()));
+            }
+        }
+        let checked = command.output().unwrap();
+        let (wrong, log) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+        // Of the file: region, role_arn and what is downloaded; of the templates: GitLab's URL, the control plane's account, twice the ExternalId.
+        let looked_at = 6 + if others.iter().any(|(flag, _)| *flag == "--command-url") { 3 } else { 0 };
+        assert_eq!(wrong.trim(), looked_at.to_string(), "{others:?}: {log}");
+    }
+}
+
+#[test]
+fn where_the_command_comes_from_is_said_in_one_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = ["--command-url", "https://example.com/slipway-ARCH"];
+    let sums = ["--command-sums", "SHA256SUMS"];
+    for (more, says) in [
+        (url.to_vec(), "--command-sums <FILE>"),
+        (sums.to_vec(), "--command-url <URL>"),
+        ([url, sums, ["--image", "alpine"]].concat(), "cannot be used with"),
+        ([url, sums].concat(), "--command-sums: SHA256SUMS cannot be read"),
+    ] {
+        let output = run(folder.path(), &[&ONE_STAGE[..], &more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(says), "{says}: {said}");
+        assert!(!folder.path().join(".gitlab-ci.yml").exists());
     }
 }
 

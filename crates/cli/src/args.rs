@@ -179,6 +179,7 @@ the commands that do are printed, to be run in a checkout of Slipway.
 
 Examples:
   slipway init --account 111111111111 --region eu-central-1 --gitlab-url https://gitlab.example.com --project group/news
+  slipway init --command-url https://downloads.example.com/slipway-ARCH --command-sums target/command/SHA256SUMS
   slipway init --account 111111111111 --staging-account 222222222222 --prod-account 333333333333 \\
     --control-plane-account 999999999999 --approver release-manager#8 --approver group/leads \\
     --region eu-central-1 --gitlab-url https://gitlab.example.com --project 'group/*'")]
@@ -274,6 +275,12 @@ pub(crate) struct Init {
     /// The image of the jobs, which has `slipway` and what builds the application
     #[arg(long, value_name = "IMAGE", help_heading = "GitLab")]
     pub(crate) image: Option<String>,
+    /// Where the jobs download `slipway` from instead: https://…/slipway-ARCH, where ARCH stands for x86_64 or aarch64
+    #[arg(long, value_name = "URL", requires = "command_sums", conflicts_with = "image", help_heading = "GitLab")]
+    pub(crate) command_url: Option<String>,
+    /// The SHA256SUMS of what is there, as gitlab/command/build.sh writes it
+    #[arg(long, value_name = "FILE", requires = "command_url", conflicts_with = "image", help_heading = "GitLab")]
+    pub(crate) command_sums: Option<PathBuf>,
     /// The control plane's output ApiFunction, where it is deployed already
     #[arg(long, value_name = "FUNCTION")]
     pub(crate) api: Option<String>,

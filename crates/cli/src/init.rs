@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use self::plan::{Answers, File, Step};
+use self::plan::{Answers, Download, File, Step};
 use crate::args::Init;
 use crate::console::Console;
 use crate::error::CliError;
@@ -122,8 +122,17 @@ fn answers(
         external_id: flags.external_id.clone(),
         api: flags.api.clone(),
         image: flags.image.clone(),
+        download: download(flags)?,
         include_from: flags.include_from.clone(),
     })
+}
+
+/// Where the command is downloaded from. Clap sees to it that both flags are given, or none.
+fn download(flags: &Init) -> Result<Option<Download>, CliError> {
+    let (Some(url), Some(path)) = (&flags.command_url, &flags.command_sums) else { return Ok(None) };
+    let sums = std::fs::read_to_string(path)
+        .map_err(|error| CliError::Usage(format!("--command-sums: {} cannot be read: {error}", path.display())))?;
+    Ok(Some(Download { url: url.clone(), sums }))
 }
 
 /// Nobody can be asked: what is missing is said all at once.

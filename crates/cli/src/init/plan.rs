@@ -4,9 +4,10 @@ use reqwest::Url;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use slipway_domain::approver::Approver;
-use slipway_domain::names::{AccountId, Region, StackName, StageName};
+use slipway_domain::names::{AccountId, Digest, Region, StackName, StageName};
 use slipway_domain::session_policy::partition;
 use slipway_domain::stages::{Projects, Stages};
+use slipway_identity::Issuer;
 
 use crate::commands::quoted;
 use crate::error::CliError;
@@ -51,8 +52,19 @@ pub(crate) struct Answers {
     pub(crate) api: Option<String>,
     /// The image of the jobs, which has `slipway`.
     pub(crate) image: Option<String>,
+    /// Where the jobs download `slipway` from, where their images do not have it.
+    pub(crate) download: Option<Download>,
     /// The project that the pipeline is included from; a copy of it is written when absent.
     pub(crate) include_from: Option<String>,
+}
+
+/// Where `slipway` is downloaded from, as texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Download {
+    /// The address, with ARCH in the place of the architecture.
+    pub(crate) url: String,
+    /// What `SHA256SUMS` holds.
+    pub(crate) sums: String,
 }
 
 /// A file of the project.
@@ -93,6 +105,8 @@ struct Setting {
     stack: StackName,
     external_id: String,
     stages: Value,
+    /// The inputs that say where the command is downloaded from.
+    download: Option<Vec<(&'static str, String)>>,
 }
 
 /// What is to be written and run.
@@ -120,9 +134,25 @@ pub(crate) fn account(flag: &str, text: &str) -> Result<AccountId, CliError> {
     AccountId::new(text).map_err(|error| usage(flag)(&error))
 }
 
-/// A region.
+/// A region, as gitlab/slipway.yml takes it: two letters, words, one digit.
 pub(crate) fn region(text: &str) -> Result<Region, CliError> {
-    Region::new(text).map_err(|error| usage("region")(&error))
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    let is_region = match text.split('-').collect::<Vec<_>>()[..] {
+        [country, ref words @ .., number] => {
+            country.len() == 2
+                && is_word(&country)
+                && !words.is_empty()
+                && words.iter().all(is_word)
+                && number.len() == 1
+                && number.bytes().all(|b| b.is_ascii_digit())
+        }
+        _ => false,
+    };
+    match Region::new(text) {
+        Ok(region) if is_region => Ok(region),
+        Ok(_) => Err(usage("region")(&format!("\"{text}\" is none: write one such as eu-central-1"))),
+        Err(error) => Err(usage("region")(&error)),
+    }
 }
 
 /// A project that may deploy.
@@ -130,7 +160,7 @@ pub(crate) fn project(text: &str) -> Result<Projects, CliError> {
     Projects::try_from(text.to_owned()).map_err(|error| usage("project")(&error))
 }
 
-/// The URL of a GitLab instance, without a slash at its end. AWS knows OpenID providers by https only
+/// The URL of a GitLab instance, as the control plane takes it: without a slash at its end. AWS knows OpenID providers by https only
 /// (<https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html>).
 pub(crate) fn gitlab_url(text: &str) -> Result<String, CliError> {
     let wrong = || CliError::Usage(format!("--gitlab-url: \"{text}\" is none: write https://gitlab.example.com"));
@@ -143,7 +173,68 @@ pub(crate) fn gitlab_url(text: &str) -> Result<String, CliError> {
     if url.scheme() != "https" || !plain {
         return Err(wrong());
     }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
+    let text = url.as_str().trim_end_matches('/');
+    Issuer::parse(text).map_err(|error| usage("gitlab-url")(&error))?;
+    Ok(text.to_owned())
+}
+
+/// The files of gitlab/command/build.sh, and the input for each one's SHA-256.
+const FILES: [(&str, &str); 2] =
+    [("slipway-x86_64", "slipway_sha256_x86_64"), ("slipway-aarch64", "slipway_sha256_aarch64")];
+/// What stands for the architecture in the address.
+const ARCH: &str = "ARCH";
+
+impl Download {
+    /// The inputs of gitlab/slipway.yml that say it.
+    fn inputs(&self) -> Result<Vec<(&'static str, String)>, CliError> {
+        let mut inputs = vec![("slipway_url", self.checked_url()?.to_owned())];
+        for (file, input) in FILES {
+            if let Some(digest) = self.digest(file)? {
+                inputs.push((input, digest.to_string()));
+            }
+        }
+        if inputs.len() == 1 {
+            let files = FILES.map(|(file, _)| file).join(" nor ");
+            return Err(usage("command-sums")(&format!("it has neither {files}: give the SHA256SUMS of build.sh")));
+        }
+        Ok(inputs)
+    }
+
+    /// The address. Jobs put the architecture in the place of the first ARCH in it.
+    fn checked_url(&self) -> Result<&str, CliError> {
+        let text = self.url.as_str();
+        let wrong = |why: &str| Err(usage("command-url")(&format!("\"{text}\" {why}")));
+        let url = Url::parse(text).ok().filter(|url| ["https", "http"].contains(&url.scheme()));
+        // As it is written, and not as the parser mends it.
+        let is_plain = text.starts_with("http") && text.bytes().all(|b| b.is_ascii_graphic());
+        let Some(url) = url.filter(|_| is_plain) else { return wrong("is none: write https://…/slipway-ARCH") };
+        if text.matches(ARCH).count() != 1 {
+            return wrong("has to have ARCH in it once, where x86_64 or aarch64 belongs");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            let why =
+                "it has a user in it, and whoever reads the project reads it: the jobs download without signing in";
+            return Err(usage("command-url")(&why));
+        }
+        Ok(text)
+    }
+
+    /// The digest of a file; lines of other files are somebody else's.
+    fn digest(&self, file: &str) -> Result<Option<Digest>, CliError> {
+        let mut found = None;
+        for line in self.sums.lines() {
+            let (digest, name) = line.split_once([' ', '\t']).unwrap_or(("", line));
+            // sha256sum writes a blank or, for what was read as bytes, a star before the name.
+            if name.trim().trim_start_matches('*') != file {
+                continue;
+            }
+            let digest = Digest::new(digest).map_err(|error| usage("command-sums")(&format!("{file}: {error}")))?;
+            if found.replace(digest.clone()).is_some_and(|known| known != digest) {
+                return Err(usage("command-sums")(&format!("{file} has two digests")));
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Setting {
@@ -191,6 +282,7 @@ impl Setting {
             stack: StackName::new(&answers.stack).map_err(|error| usage("stack")(&error))?,
             external_id,
             stages,
+            download: answers.download.as_ref().map(Download::inputs).transpose()?,
         })
     }
 
@@ -275,13 +367,14 @@ fn include(answers: &Answers, setting: &Setting) -> String {
         ("staging_stage", stage(STAGING).to_owned()),
         ("prod_stage", stage(PROD).to_owned()),
     ];
+    inputs.extend(setting.download.clone().into_iter().flatten());
     if let Some(image) = &answers.image {
         inputs.extend([("slipway_image", image.clone()), ("build_image", image.clone())]);
     }
     for (name, value) in inputs {
         yaml.push_str(&format!("      {name}: {}\n", text(&value)));
     }
-    if answers.image.is_none() {
+    if answers.image.is_none() && setting.download.is_none() {
         yaml.push_str(
             "      # The jobs need the command `slipway`: name images that have it (slipway_image, build_image), or where it is\n      \
              # downloaded from (slipway_url, slipway_sha256_x86_64, slipway_sha256_aarch64).\n",
@@ -512,13 +605,59 @@ slipway doctor --stack slipway --region eu-central-1
         assert!(!commands.contains("echo"), "{commands}");
     }
 
+    fn download(url: &str, sums: &str) -> Answers {
+        Answers { download: Some(Download { url: url.into(), sums: sums.into() }), ..one_stage() }
+    }
+
+    #[test]
+    fn a_download_is_named_with_the_digests_of_its_files() {
+        let (one, other) = ("0a".repeat(32), "1b".repeat(32));
+        let url = "https://gitlab.example.com/api/v4/projects/7/packages/generic/slipway/0.1.0/slipway-ARCH";
+        let both = format!("{one}  slipway-aarch64\r\n{other} *slipway-x86_64\r\nno digest  slipway-x86_64.sig\n\n");
+        let text = plan(&download(url, &both)).unwrap().files.remove(0).text;
+        let inputs = format!(
+            "      prod_stage: \"\"\n      slipway_url: \"{url}\"\n      slipway_sha256_x86_64: \"{other}\"\n      \
+             slipway_sha256_aarch64: \"{one}\"\n"
+        );
+        assert!(text.ends_with(&inputs), "{text}");
+        let text = plan(&download(url, &format!("{one}  slipway-aarch64\n"))).unwrap().files.remove(0).text;
+        assert!(!text.contains("x86_64") && text.ends_with(&format!("slipway_sha256_aarch64: \"{one}\"\n")), "{text}");
+    }
+
+    #[test]
+    fn a_download_that_no_job_could_use_is_refused() {
+        let (url, sum) = ("https://example.com/slipway-ARCH", "0a".repeat(32));
+        let sums = format!("{sum}  slipway-x86_64\n");
+        for (url, sums, expected) in [
+            ("slipway-ARCH", sums.as_str(), "--command-url: \"slipway-ARCH\" is none"),
+            ("ftp://example.com/slipway-ARCH", &sums, "is none: write https://"),
+            ("https://example.com/a b/slipway-ARCH", &sums, "is none"),
+            ("https://example.com/slipway-x86_64", &sums, "has to have ARCH in it once"),
+            ("https://example.com/ARCHIVE/slipway-ARCH", &sums, "has to have ARCH in it once"),
+            ("https://me:secret@example.com/slipway-ARCH", &sums, "--command-url: it has a user in it"),
+            (url, "", "--command-sums: it has neither slipway-x86_64 nor slipway-aarch64"),
+            (url, &format!("{sum}  another-x86_64\n"), "it has neither"),
+            (url, &format!("{}  slipway-x86_64\n", sum.to_uppercase()), "slipway-x86_64: digest"),
+            (url, "0a0a  slipway-x86_64\n", "slipway-x86_64: digest \"0a0a\""),
+            (url, "slipway-x86_64\n", "slipway-x86_64: digest \"\""),
+            (url, &format!("{sums}{}  slipway-x86_64\n", "1b".repeat(32)), "has two digests"),
+        ] {
+            let error = plan(&download(url, sums)).unwrap_err();
+            assert!(error.to_string().contains(expected) && error.exit_code() == 2, "{expected}: {error}");
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_said_before_anything_is_written() {
-        let cases: [(Answers, &str); 10] = [
+        let cases: [(Answers, &str); 14] = [
             (Answers { account: "1".into(), ..one_stage() }, "--account"),
             (Answers { region: "Frankfurt".into(), ..one_stage() }, "--region"),
+            (Answers { region: "eu-central".into(), ..one_stage() }, "--region"),
+            (Answers { region: "eu-central-10".into(), ..one_stage() }, "--region"),
+            (Answers { region: "eu--1".into(), ..one_stage() }, "--region"),
             (Answers { gitlab_url: "http://gitlab.example.com".into(), ..one_stage() }, "--gitlab-url"),
             (Answers { gitlab_url: "https://gitlab.example.com/?x=y".into(), ..one_stage() }, "--gitlab-url"),
+            (Answers { gitlab_url: "https://gitlab.example.com/@me".into(), ..one_stage() }, "--gitlab-url"),
             (Answers { project: "a\"b".into(), ..one_stage() }, "--project"),
             (Answers { stack: "1".into(), ..one_stage() }, "--stack"),
             (Answers { external_id: Some("a b".into()), ..one_stage() }, "--external-id"),
