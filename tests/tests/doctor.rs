@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use slipway_local::job as jobs;
-use slipway_local::{DEV, PROD, REGION, TOOLING};
+use slipway_local::{DEV, PROD, REGION, TOOLING, workspace_root};
 use slipway_tests::{World, in_world, job};
 use tokio::sync::Mutex;
 
@@ -170,16 +171,78 @@ fn a_provider_without_the_audience_is_named() {
         let iam = iam(world, TOOLING);
         let host = world.control_plane.gitlab.url().trim_start_matches("http://").to_owned();
         let arn = format!("arn:aws:iam::{TOOLING}:oidc-provider/{host}");
-        // The embedded AWS cannot take an audience away from a provider that there is.
-        let make_anew = async |audience: &str| {
-            iam.delete_open_id_connect_provider().open_id_connect_provider_arn(&arn).send().await.unwrap();
-            let create = iam.create_open_id_connect_provider().url(format!("https://{host}")).client_id_list(audience);
-            create.send().await.unwrap();
-        };
-        make_anew("sts.amazonaws.com").await;
-        broken(world, &whole, "OpenID provider", "not slipway", "Audience=slipway").await;
-        make_anew("slipway").await;
+        let take = iam.remove_client_id_from_open_id_connect_provider().open_id_connect_provider_arn(&arn);
+        take.client_id("slipway").send().await.unwrap();
+        let add = format!("--open-id-connect-provider-arn {arn} --client-id slipway");
+        broken(world, &whole, "OpenID provider", "not slipway", &add).await;
+        let add = iam.add_client_id_to_open_id_connect_provider().open_id_connect_provider_arn(&arn);
+        add.client_id("slipway").send().await.unwrap();
         assert_eq!(as_person(world).await, (whole, Some(0)));
+    });
+}
+
+#[test]
+fn a_provider_that_was_there_before_lets_jobs_in_and_stays() {
+    const ACCOUNT: &str = "444444444444";
+    const STACK: &str = "slipway-gitlab";
+    in_world(|world| async move {
+        let emulator = &world.control_plane.emulator;
+        let (iam, cloudformation) = (iam(world, ACCOUNT), world.cloudformation(ACCOUNT));
+        let host = world.control_plane.gitlab.url().trim_start_matches("http://");
+        let create =
+            iam.create_open_id_connect_provider().url(format!("https://{host}")).client_id_list("another-tool");
+        let arn = create.send().await.unwrap().open_id_connect_provider_arn.unwrap();
+        let deploy = async |exists: &str| {
+            let machine = |name: &str| format!("arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}");
+            let parameters = [
+                ("GitLabHost", host.to_owned()),
+                ("ProviderExists", exists.to_owned()),
+                ("SubjectPattern", "project_path:group/*".to_owned()),
+                ("ApiFunction", world.control_plane.output("ApiFunction").to_owned()),
+                ("DeployMachine", machine("slipway-deploy")),
+                ("TeardownMachine", machine("slipway-teardown")),
+            ];
+            let request = slipway_local::stack::Deploy {
+                stack_name: STACK.to_owned(),
+                template: std::fs::read_to_string(workspace_root().join("setup/gitlab.yaml")).unwrap(),
+                parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+                template_bucket: None,
+            };
+            slipway_local::stack::deploy(&emulator.sdk_config(ACCOUNT), request).await
+        };
+        let delete = async || {
+            cloudformation.delete_stack().stack_name(STACK).send().await.unwrap();
+            for _ in 0..100 {
+                if cloudformation.describe_stacks().stack_name(STACK).send().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("{STACK} does not go");
+        };
+        let audiences = async || {
+            let provider = iam.get_open_id_connect_provider().open_id_connect_provider_arn(&arn).send().await;
+            provider.unwrap().client_id_list.unwrap_or_default()
+        };
+        let refused = deploy("false").await.unwrap_err().to_string();
+        assert!(refused.contains("already exists"), "{refused}");
+        delete().await;
+        let role = deploy("true").await.unwrap()["ClientRole"].clone();
+        let sts = aws_sdk_sts::Client::new(&emulator.sdk_config(ACCOUNT));
+        let enter = async || {
+            let token = world.token(&job("look", "feature"));
+            let assume = sts.assume_role_with_web_identity().role_arn(&role).role_session_name("job");
+            assume.web_identity_token(token).send().await
+        };
+        let refused = format!("{:?}", enter().await.unwrap_err());
+        assert!(refused.contains("Incorrect token audience"), "{refused}");
+        let add = iam.add_client_id_to_open_id_connect_provider().open_id_connect_provider_arn(&arn);
+        add.client_id("slipway").send().await.unwrap();
+        let entered = enter().await.unwrap().assumed_role_user.unwrap();
+        assert_eq!(entered.arn, format!("arn:aws:sts::{ACCOUNT}:assumed-role/slipway-client/job"));
+        delete().await;
+        assert_eq!(audiences().await, ["another-tool", "slipway"]);
+        assert!(iam.get_role().role_name("slipway-client").send().await.is_err());
     });
 }
 

@@ -107,8 +107,11 @@ impl CliError {
             Self::Usage(_) => "Correct it; `slipway <command> --help` shows what there is.",
             Self::Named { name, .. } => name.what_to_do(),
             Self::Remote { call, code, transient, .. } => match (*call, code.as_str()) {
-                (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidIdentityToken") => {
+                (_, "ExpiredToken" | "ExpiredTokenException") => {
                     "Retry the job: its token, or the credentials that came of it, are no longer accepted."
+                }
+                (_, "InvalidIdentityToken") => {
+                    "Have the platform team run `slipway doctor`: AWS's OpenID provider for the GitLab instance is missing, lacks the token's audience, or cannot read the instance's keys."
                 }
                 (
                     "lambda:Invoke of the reader",

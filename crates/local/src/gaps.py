@@ -217,6 +217,28 @@ def source_identity_and_tags_need_rights(original):
     return handle
 
 
+@wrap(sts, "_web_identity_trust_denied")
+def providers_know_their_audiences(original):
+    """A token is believed only where the role's account has an OpenID provider for its issuer, with its audience in the list."""
+
+    def denied(role_arn, params, use_json):
+        token, named = sts._p(params, "WebIdentityToken"), sts._p(params, "ProviderId")
+        provider, keys = sts._web_identity_principal(token, named, role_arn)
+        _, _, host = provider.partition(":oidc-provider/")
+        if not host:
+            return original(role_arn, params, use_json)
+        known, audience = iam._oidc_providers.get_scoped(role_arn.split(":")[4], None, provider), keys.get(f"{host}:aud".lower())
+        if known is None:
+            message = f"No OpenIDConnect provider found in your account for https://{host}"
+        elif audience not in known["ClientIDList"]:
+            message = "Incorrect token audience"
+        else:
+            return original(role_arn, params, use_json)
+        return sts._error(400, "InvalidIdentityToken", message, ns="sts")
+
+    return denied
+
+
 def identity_in_json(headers, answer):
     """STS's answer to GetCallerIdentity as whoever sent these headers wants it."""
     if "application/json" not in headers.get("accept", ""):
@@ -652,9 +674,12 @@ def failed_nested_stacks_have_ids(original):
 
 
 def make_oidc_provider(logical_id, props, stack_name):
-    """AWS::IAM::OIDCProvider, which ministack knows by IAM's API only."""
+    """AWS::IAM::OIDCProvider, which ministack knows by IAM's API only. An account has one for a URL."""
     host = re.sub("^https?://", "", props["Url"]).rstrip("/")
     arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{host}"
+    if arn in iam._oidc_providers:
+        raise ValueError(
+            f"Provider with url {props['Url']} already exists. (Service: Iam, Status Code: 409, Request ID: 1)")
     iam._oidc_providers[arn] = {
         "Url": props["Url"], "ClientIDList": props.get("ClientIdList", []), "ThumbprintList": [], "Arn": arn,
         "CreateDate": iam._now(), "Tags": [],
@@ -662,10 +687,35 @@ def make_oidc_provider(logical_id, props, stack_name):
     return arn, {"Arn": arn}
 
 
+def change_oidc_provider(physical_id, old_props, new_props, stack_name):
+    """Its audiences can be changed in place."""
+    iam._oidc_providers[physical_id]["ClientIDList"] = new_props.get("ClientIdList", [])
+    return physical_id, {"Arn": physical_id}
+
+
 provisioners._RESOURCE_HANDLERS["AWS::IAM::OIDCProvider"] = {
     "create": make_oidc_provider,
+    "update": change_oidc_provider,
     "delete": lambda physical_id, props: iam._oidc_providers.pop(physical_id, None),
 }
+
+
+def audiences_can_change(action, change):
+    """Adds to the audiences of an OpenID provider, or takes one away, as IAM's API does."""
+
+    def handle(params):
+        arn, audience = ((params.get(name) or [""])[0] for name in ("OpenIDConnectProviderArn", "ClientID"))
+        if arn not in iam._oidc_providers:
+            return iam._error(404, "NoSuchEntity", f"OpenIDConnect Provider not found for arn {arn}", ns="iam")
+        provider = iam._oidc_providers[arn]
+        provider["ClientIDList"] = change(provider["ClientIDList"], audience)
+        return iam._xml(200, f"{action}Response", "", ns="iam")
+
+    iam._IAM_HANDLERS[action] = handle
+
+
+audiences_can_change("AddClientIDToOpenIDConnectProvider", lambda known, one: [*dict.fromkeys([*known, one])])
+audiences_can_change("RemoveClientIDFromOpenIDConnectProvider", lambda known, one: [it for it in known if it != one])
 
 
 def delete_empty_bucket(physical_id, props):

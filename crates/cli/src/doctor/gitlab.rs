@@ -132,7 +132,7 @@ pub(super) async fn provider(
             error if is_absent(&error) => Finding::broken(
                 PROVIDER,
                 format!("there is no {arn}"),
-                format!("Deploy setup/gitlab.yaml with GitLabHost={host}"),
+                format!("Deploy setup/gitlab.yaml with GitLabHost={host} and ProviderExists=false"),
             ),
             error => Finding::unseen(PROVIDER, &error),
         },
@@ -145,7 +145,10 @@ fn audience(known: &[String], wanted: &str, arn: &str) -> Finding {
         false => Finding::broken(
             PROVIDER,
             format!("{arn} knows the audience {}, not {wanted}", known.join(", ")),
-            format!("Deploy setup/gitlab.yaml with Audience={wanted}, or add that audience to the provider."),
+            format!(
+                "If setup/gitlab.yaml made it, deploy that with Audience={wanted}. If it was there before (ProviderExists=true), add ours to its list, which harms nobody: \
+                 aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn {arn} --client-id {wanted}"
+            ),
         ),
     }
 }
