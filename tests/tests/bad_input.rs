@@ -1148,6 +1148,14 @@ const INPUTS: &[Row<fn() -> Value>] = &[
     ("TeardownFunction", || json!({"failed": nobody()}), LeaseHeld, &["fence 1"]),
     ("TeardownFunction", || json!({"leftovers": nobody()}), LeaseHeld, &["fence 1"]),
     ("TeardownFunction", || json!({"plan": nobody()}), InvalidRequest, &["malformed", "unknown field"]),
+    ("TeardownFunction", || json!({"entrance": {}}), InvalidRequest, &["missing field `stage`"]),
+    (
+        "TeardownFunction",
+        || json!({"entrance": {"stage": "dev", "target": {"account": "444444444444"}}}),
+        InvalidRequest,
+        &["unknown field `target`"],
+    ),
+    ("TeardownFunction", || json!({"entrance": {"stage": "nowhere"}}), UnknownStage, &["no stage \"nowhere\"", "dev"]),
     ("SettleFunction", || json!({"end": {"done": "succeeded"}}), InvalidRequest, &["missing field `execution`"]),
     (
         "SettleFunction",

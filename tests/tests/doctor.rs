@@ -123,6 +123,32 @@ fn another_external_id_keeps_the_control_plane_out_and_none_lets_everybody_in() 
 fn a_role_that_has_more_or_less_than_it_should_is_named() {
     in_world(|world| async move {
         let _alone = ALONE.lock().await;
+#[test]
+fn a_target_account_is_told_that_it_was_the_doctor() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let iam = iam(world, DEV);
+        let right = trust(&iam).await;
+        let mut only = right.clone();
+        let mut named = only["Statement"][1].clone();
+        only["Statement"][1]["Action"] = json!("sts:TagSession");
+        named["Action"] = json!("sts:SetSourceIdentity");
+        let mut let_in_as = async |who: &str| {
+            named["Condition"]["StringEquals"] = json!({"sts:SourceIdentity": who});
+            let mut policy = only.clone();
+            policy["Statement"].as_array_mut().unwrap().push(named.clone());
+            set_trust(&iam, &policy).await;
+        };
+        let_in_as("slipway-doctor").await;
+        assert_eq!(as_person(world).await, (whole.clone(), Some(0)));
+        let_in_as("slipway-sweep").await;
+        broken(world, &whole, "SharedServiceRole of dev", "does not let the control plane in", "setup/roles.yaml")
+            .await;
+        set_trust(&iam, &right).await;
+    });
+}
+
         let (whole, _) = as_person(world).await;
         let iam = iam(world, DEV);
         for (effect, action, role, found, what_to_do) in [

@@ -48,6 +48,8 @@ enum Scenario {
     TearsDown,
     /// A job sees what a teardown would do.
     PlansTeardown,
+    /// The roles of a stage's account are tried, for `slipway doctor`.
+    TriesRoles,
     /// An environment that exports something is torn down.
     TearsExporterDown,
     /// One whose bucket holds versions and an unfinished upload.
@@ -284,6 +286,7 @@ const CASES: &[Case] = &[
 
     case("slipway-teardown", "WriteEnvironments", GET, S::TearsNothingDown, GET),
     case("slipway-teardown", "WriteEnvironments", PUT, S::TearsNothingDown, PUT),
+    case("slipway-teardown", "ReadStages", "", S::TriesRoles, "ssm:GetParameter"),
     case("slipway-teardown", "EnterTargetAccounts", "SharedServiceRole", S::TearsNothingDown, "sts:AssumeRole"),
     case("slipway-teardown", "EnterTargetAccounts", "SharedCleanupRole", S::EmptiesBucket, "sts:AssumeRole"),
     case("slipway-teardown", "EnterTargetAccounts", "sts:AssumeRole", S::TearsNothingDown, "sts:AssumeRole"),
@@ -832,6 +835,16 @@ impl Runner {
                 self.tiny(&owner, &on).await?;
                 self.rights.take(removals).await;
                 self.teardown(&job("stop", "feature"), &on).await
+            }
+            S::TriesRoles => {
+                self.rights.take(removals).await;
+                let ask = json!({"entrance": {"stage": "dev"}});
+                let seen = world.invoke(world.control_plane.output("TeardownFunction"), &ask).await.map_err(refused)?;
+                let well = json!([
+                    {"role": "SharedServiceRole", "faults": []},
+                    {"role": "SharedCleanupRole", "faults": []},
+                ]);
+                check(seen == well, || seen.to_string())
             }
             S::PlansTeardown
             | S::TearsExporterDown

@@ -96,8 +96,38 @@ pub struct Visit<'a> {
     pub target: &'a Target,
     /// The environment that it is about.
     pub environment: &'a EnvironmentKey,
-    /// On whose behalf; on nobody's when `sweep` asked.
-    pub requester: Option<&'a Requester>,
+    /// On whose behalf.
+    pub behalf: Behalf<'a>,
+}
+
+/// On whose behalf a target account is entered.
+#[derive(Debug, Clone, Copy)]
+pub enum Behalf<'a> {
+    /// Whoever asked for it, by a job.
+    Requester(&'a Requester),
+    /// The cleanup.
+    Sweep,
+    /// `slipway doctor`.
+    Doctor,
+}
+
+impl Behalf<'_> {
+    /// The session's SourceIdentity.
+    fn identity(self) -> String {
+        match self {
+            Self::Requester(requester) => identity(&requester.user_login),
+            Self::Sweep => "slipway-sweep".to_owned(),
+            Self::Doctor => "slipway-doctor".to_owned(),
+        }
+    }
+
+    /// The pipeline's number; empty where there is none.
+    fn pipeline(self) -> String {
+        match self {
+            Self::Requester(requester) => requester.pipeline_id.to_string(),
+            Self::Sweep | Self::Doctor => String::new(),
+        }
+    }
 }
 
 impl<'a> Visit<'a> {
@@ -108,7 +138,7 @@ impl<'a> Visit<'a> {
             name: format!("slipway-{}", deployment.id),
             target: &deployment.target,
             environment: &deployment.environment,
-            requester: deployment.requester.as_ref(),
+            behalf: deployment.requester.as_ref().map_or(Behalf::Sweep, Behalf::Requester),
         }
     }
 }
@@ -160,8 +190,7 @@ impl Targets {
         external_id: Option<&str>,
     ) -> Result<Credentials, AwsError> {
         const CALL: &str = "sts:AssumeRole";
-        let requester = visit.requester;
-        let who = identity(requester.map_or("slipway-sweep", |requester| &requester.user_login));
+        let who = visit.behalf.identity();
         let tag = |key: &str, value: String| {
             aws_sdk_sts::types::Tag::builder()
                 .key(key)
@@ -178,10 +207,7 @@ impl Targets {
             .source_identity(&who)
             .tags(tag("slipway:user", who.clone())?)
             .tags(tag("slipway:project", visit.environment.project.to_string())?)
-            .tags(tag(
-                "slipway:pipeline",
-                requester.map_or_else(String::new, |requester| requester.pipeline_id.to_string()),
-            )?)
+            .tags(tag("slipway:pipeline", visit.behalf.pipeline())?)
             .policy(policy)
             .duration_seconds(SESSION_SECONDS)
             .send()

@@ -3,17 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::Target;
 use crate::names::{ApplicationName, EnvironmentKey, EnvironmentName, InvalidName, ProjectId, StageName};
 
-/// Which account is entered.
+/// Which stage's account is entered: which one that is, the control plane knows, and nobody tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EntranceAsk {
-    /// The stage that it belongs to.
+    /// The stage.
     pub stage: StageName,
-    /// Where.
-    pub target: Target,
 }
 
 impl EntranceAsk {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slipway_aws::parameters::Parameters;
 use slipway_aws::store::Store;
-use slipway_aws::target::{BucketToEmpty, Page, RepositoryToEmpty, Stack, StackDescription, Targets, Visit};
+use slipway_aws::target::{Behalf, BucketToEmpty, Page, RepositoryToEmpty, Stack, StackDescription, Targets, Visit};
 use slipway_aws::{AwsError, Kind};
 use slipway_domain::ErrorName;
 use slipway_domain::change_set;
@@ -15,7 +16,7 @@ use slipway_domain::deployment::{
     Deployment, DeploymentRecord, DeploymentRef, Operation, OperationMark, Requester, Target,
 };
 use slipway_domain::entrance::{EntranceAsk, RoleSeen};
-use slipway_domain::names::EnvironmentKey;
+use slipway_domain::names::{EnvironmentKey, Region};
 use slipway_domain::session_policy::Purpose;
 use slipway_domain::stack_change::SKEW;
 use slipway_domain::stack_status::{Entry, StackStatus};
@@ -37,6 +38,9 @@ const OWN_GROUPS: &str = "/aws/lambda/slipway-";
 pub(crate) struct Teardown {
     pub(crate) store: Store,
     pub(crate) targets: Targets,
+    pub(crate) parameters: Parameters,
+    pub(crate) stages_parameter: String,
+    pub(crate) region: Region,
 }
 
 /// What a state machine, or `api`, asks.
@@ -53,7 +57,7 @@ pub(crate) enum Input {
     Leftovers(DeploymentRef),
     /// What a teardown would do.
     Plan(Planned),
-    /// Whether a target account lets us in, and only as it should: `slipway doctor` asks that.
+    /// Whether a stage's account lets us in, and only as it should: `slipway doctor` asks that.
     Entrance(EntranceAsk),
 }
 
@@ -352,7 +356,7 @@ impl Teardown {
         let protected = planned.protected || known.target.protected;
         let target = Target { protected, ..known.target };
         let name = format!("slipway-plan-{}", requester.job_id);
-        let visit = Visit { name, target: &target, environment, requester: Some(requester) };
+        let visit = Visit { name, target: &target, environment, behalf: Behalf::Requester(requester) };
         let stack = self.targets.stack_for(&visit, &known.stack_name, Purpose::Plan).await?;
         let root = stack.describe(None).await?.filter(|root| root.status != StackStatus::DeleteComplete.as_str());
         let mut plan = Plan {
@@ -376,8 +380,11 @@ impl Teardown {
     async fn entrance(&self, ask: &EntranceAsk) -> Result<Vec<RoleSeen>, Failure> {
         let environment =
             ask.environment().map_err(|error| Failure::new(ErrorName::InvalidRequest, error.to_string()))?;
+        let stages = slipway_handler::stages(&self.parameters, &self.stages_parameter).await?;
+        let stage = stages.get(&ask.stage)?;
+        let target = Target { account: stage.account.clone(), region: self.region.clone(), protected: stage.protected };
         let name = "slipway-doctor".to_owned();
-        let visit = Visit { name, target: &ask.target, environment: &environment, requester: None };
+        let visit = Visit { name, target: &target, environment: &environment, behalf: Behalf::Doctor };
         Ok(self.targets.entrance(&visit, &environment.stack_name()).await?)
     }
 

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn plane() -> Plane {
-        Plane::of("aws", "eu-central-1", "999999999999")
+        Plane::of("aws", "999999999999")
     }
 
     fn stages() -> Stages {

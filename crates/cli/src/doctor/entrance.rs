@@ -2,9 +2,8 @@
 //! that the function `teardown` tries it, with sessions narrowed to a stack that does not exist, and says what came of it.
 
 use serde_json::json;
-use slipway_domain::deployment::Target;
 use slipway_domain::entrance::{EntranceAsk, RoleFault, RoleSeen};
-use slipway_domain::names::{Region, StageName};
+use slipway_domain::names::StageName;
 use slipway_domain::stages::Stage;
 
 use super::Finding;
@@ -20,25 +19,18 @@ pub(super) async fn entrance(
     stage: &Stage,
 ) -> Vec<Finding> {
     let check = |role: &str| format!("{role} of {name} ({})", stage.account);
-    match seen(config, plane, name, stage).await {
+    match seen(config, plane, name).await {
         Ok(roles) => roles.into_iter().map(|seen| finding(check(&seen.role), &seen, plane)).collect(),
         Err(error) => vec![Finding::unseen(check("roles"), &error)],
     }
 }
 
-async fn seen(
-    config: &aws_config::SdkConfig,
-    plane: &Plane,
-    name: &StageName,
-    stage: &Stage,
-) -> Result<Vec<RoleSeen>, CliError> {
+async fn seen(config: &aws_config::SdkConfig, plane: &Plane, name: &StageName) -> Result<Vec<RoleSeen>, CliError> {
     let function = plane.output("TeardownFunction");
     if function.is_empty() {
         return Err(CliError::Usage("this control plane is too old to be asked: deploy template.yaml anew".into()));
     }
-    let region = Region::new(&plane.region).map_err(|error| CliError::Usage(error.to_string()))?;
-    let target = Target { account: stage.account.clone(), region, protected: stage.protected };
-    let ask = json!({"entrance": EntranceAsk { stage: name.clone(), target }});
+    let ask = json!({"entrance": EntranceAsk { stage: name.clone() }});
     api::invoke(&aws_sdk_lambda::Client::new(config), function, &ask).await
 }
 

@@ -14,9 +14,8 @@ pub(super) struct Plane {
     status: String,
     outputs: BTreeMap<String, String>,
     parameters: BTreeMap<String, String>,
-    /// Its partition, region and account.
+    /// Its partition and account.
     pub(super) partition: String,
-    pub(super) region: String,
     pub(super) account: String,
 }
 
@@ -50,21 +49,19 @@ impl Plane {
             outputs: outputs.filter_map(|output| output.output_key.zip(output.output_value)).collect(),
             parameters: parameters.filter_map(|given| given.parameter_key.zip(given.parameter_value)).collect(),
             partition: part(1),
-            region: part(3),
             account: part(4),
         })
     }
 
     /// One without anything in it.
     #[cfg(test)]
-    pub(super) fn of(partition: &str, region: &str, account: &str) -> Self {
+    pub(super) fn of(partition: &str, account: &str) -> Self {
         Self {
             name: "slipway".into(),
             status: "CREATE_COMPLETE".into(),
             outputs: BTreeMap::new(),
             parameters: BTreeMap::new(),
             partition: partition.into(),
-            region: region.into(),
             account: account.into(),
         }
     }
