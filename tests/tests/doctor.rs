@@ -5,9 +5,12 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use aws_sdk_s3::types::{
+    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+};
 use serde_json::{Value, json};
 use slipway_local::job as jobs;
-use slipway_local::{DEV, PROD, REGION, TOOLING, workspace_root};
+use slipway_local::{DEV, PROD, REGION, STAGING, TOOLING, workspace_root};
 use slipway_tests::{World, in_world, job};
 use tokio::sync::Mutex;
 
@@ -86,6 +89,7 @@ fn a_whole_control_plane_is_well() {
                 "approval in prod",
                 "bucket: TLS only",
                 "bucket: target accounts",
+                "bucket: key",
                 "OpenID provider",
                 "role of the jobs",
                 "GitLab",
@@ -186,6 +190,60 @@ fn a_bucket_without_its_policy_is_named() {
         put(&closed).await;
         broken(world, &whole, "bucket: target accounts", PROD, "TargetAccounts").await;
         put(&right).await;
+    });
+}
+
+#[test]
+fn a_key_of_ones_own_has_to_be_usable_by_the_right_accounts() {
+    in_world(|world| async move {
+        let _alone = ALONE.lock().await;
+        let (whole, _) = as_person(world).await;
+        let kms = aws_sdk_kms::Client::new(&world.control_plane.emulator.sdk_config(TOOLING));
+        let key = kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+        let own_key = kms.get_key_policy().key_id(&key).send().await.unwrap().policy.unwrap();
+        let own_key: Value = serde_json::from_str(&own_key).unwrap();
+        let lets_in = async |who: Value| {
+            let decrypts =
+                json!({"Effect": "Allow", "Principal": {"AWS": who}, "Action": "kms:Decrypt", "Resource": "*"});
+            let mut policy = own_key.clone();
+            policy["Statement"].as_array_mut().unwrap().push(decrypts);
+            kms.put_key_policy().key_id(&key).policy(policy.to_string()).send().await.unwrap();
+        };
+        let encrypt_with = async |algorithm: ServerSideEncryption, id: Option<&str>| {
+            let default = ServerSideEncryptionByDefault::builder().sse_algorithm(algorithm);
+            let default = default.set_kms_master_key_id(id.map(str::to_owned)).build().unwrap();
+            let rule = ServerSideEncryptionRule::builder().apply_server_side_encryption_by_default(default).build();
+            let configuration = ServerSideEncryptionConfiguration::builder().rules(rule).build().unwrap();
+            let put = world.s3.put_bucket_encryption().bucket(world.bucket());
+            put.server_side_encryption_configuration(configuration).send().await.unwrap();
+        };
+        let line = "bucket: key";
+        encrypt_with(ServerSideEncryption::AwsKms, None).await;
+        broken(world, &whole, line, "other accounts can never use that: 333333333333 (critical)", "SSE-S3").await;
+        encrypt_with(ServerSideEncryption::AwsKms, Some(&key)).await;
+        broken(world, &whole, line, "does not let these decrypt: 333333333333 (critical), 111111111111", "docs/").await;
+        lets_in(json!("*")).await;
+        broken(world, &whole, line, "lets in everybody", "kms:CallerAccount").await;
+        let targets = json!([DEV, STAGING, PROD]);
+        lets_in(targets.clone()).await;
+        let (document, code) = as_person(world).await;
+        assert_eq!((code, amiss(&document).as_slice()), (Some(0), [].as_slice()));
+        assert!(document.to_string().contains(&format!("{key} encrypts what is in it")), "{document:#}");
+        let mut others = targets;
+        others.as_array_mut().unwrap().push(json!("444444444444"));
+        lets_in(others).await;
+        let (document, code) = as_person(world).await;
+        let amiss = amiss(&document);
+        let [[check, found, _]] = amiss.as_slice() else { panic!("{amiss:#?}") };
+        assert!(code == Some(0) && check == line && found.contains("lets in others: 444444444444"), "{amiss:#?}");
+        kms.disable_key().key_id(&key).send().await.unwrap();
+        broken(world, &whole, line, "is disabled", &format!("aws kms enable-key --key-id {key}")).await;
+        kms.schedule_key_deletion().key_id(&key).pending_window_in_days(7).send().await.unwrap();
+        broken(world, &whole, line, "is to be deleted on 20", "cancel-key-deletion").await;
+        encrypt_with(ServerSideEncryption::AwsKms, Some("no-such-key")).await;
+        broken(world, &whole, line, "there is no key no-such-key", "another default encryption").await;
+        encrypt_with(ServerSideEncryption::Aes256, None).await;
+        assert_eq!(as_person(world).await, (whole, Some(0)));
     });
 }
 

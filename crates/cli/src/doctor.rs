@@ -5,6 +5,7 @@ mod clock;
 mod entrance;
 mod gitlab;
 mod job;
+mod key;
 mod policy;
 mod stack;
 

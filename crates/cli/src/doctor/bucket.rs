@@ -1,17 +1,15 @@
 //! The bucket: who may read it, how, and by which key.
 
-use aws_sdk_s3::types::ServerSideEncryption;
 use serde_json::Value;
 use slipway_domain::stages::Stages;
 
-use super::Finding;
 use super::policy::{condition, is, principals, statements, texts};
 use super::stack::Plane;
+use super::{Finding, key};
 use crate::aws::remote;
 
 const TLS: &str = "bucket: TLS only";
 const READERS: &str = "bucket: target accounts";
-const KEY: &str = "bucket: key";
 
 /// Looks at the bucket's policy and key.
 pub(super) async fn bucket(config: &aws_config::SdkConfig, plane: &Plane, stages: &Stages) -> Vec<Finding> {
@@ -32,19 +30,7 @@ pub(super) async fn bucket(config: &aws_config::SdkConfig, plane: &Plane, stages
             error => vec![Finding::unseen(TLS, &error)],
         },
     };
-    let encryption = s3.get_bucket_encryption().bucket(bucket).send().await;
-    let encryption = encryption.ok().and_then(|answer| answer.server_side_encryption_configuration);
-    let rules = encryption.map(|configuration| configuration.rules).unwrap_or_default();
-    let default = rules.into_iter().find_map(|rule| rule.apply_server_side_encryption_by_default);
-    // template.yaml makes none: a key of one's own is somebody's addition.
-    if let Some(key) = default.filter(|rule| *rule.sse_algorithm() != ServerSideEncryption::Aes256) {
-        let key = key.kms_master_key_id().unwrap_or("aws/s3").to_owned();
-        findings.push(Finding::warning(
-            KEY,
-            format!("objects are encrypted with the KMS key {key}"),
-            "See that its policy allows kms:Decrypt to the target accounts' /slipway/SharedServiceRole and SharedDeploymentRole, and use of it to the control plane's functions.",
-        ));
-    }
+    findings.push(key::key(config, &s3, plane, stages).await);
     findings
 }
 

@@ -37,6 +37,16 @@ pub(super) fn is(statement: &Value, effect: &str, action: &str) -> bool {
         && texts(statement.get("Action")).iter().any(|found| found.eq_ignore_ascii_case(action))
 }
 
+/// Whether it is about `action`: named, or by a pattern that begins like it; what follows a pattern's first `*` is passed over.
+pub(super) fn allows(statement: &Value, action: &str) -> bool {
+    let action = action.to_ascii_lowercase();
+    let mut patterns = texts(statement.get("Action")).into_iter().map(|pattern| pattern.to_ascii_lowercase());
+    patterns.any(|pattern| match pattern.split_once('*') {
+        Some((begin, _)) => action.starts_with(begin),
+        None => pattern == action,
+    })
+}
+
 /// Its principals of a kind; `"*"` stands for everyone of each kind.
 pub(super) fn principals(statement: &Value, kind: &str) -> Vec<String> {
     match statement.get("Principal") {
