@@ -83,7 +83,7 @@ fn of_a_newer_version(answer: &mut Value) {
 /// Asks for all pages: what they hold, and how many there were.
 async fn list(world: &World, job: &NewsJob, mut request: EnvironmentsRequest) -> (EnvironmentsPage, usize) {
     let mut pages = 0;
-    let mut all = EnvironmentsPage { environments: vec![], unreadable: vec![], next: None };
+    let mut all = EnvironmentsPage { environments: vec![], unreadable: vec![], next: None, version: None };
     loop {
         let page: EnvironmentsPage = look(world, job, Question::Environments(request.clone())).await.unwrap();
         pages += 1;

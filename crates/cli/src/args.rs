@@ -187,8 +187,9 @@ Examples:
     /// See whether everything fits together: each line is ok, or says what to do
     #[command(after_help = "\
 It changes nothing. A person with AWS credentials in the control plane's account sees all of it, if they may look at the stack, its
-parameter, bucket and roles, and invoke the function that is its output TeardownFunction: the target accounts let in the control plane
-alone, and so that tries their roles. A job, with its ID token, sees whether AWS and the control plane believe it.
+parameter, roles, and bucket (with the policy of its KMS key, where it has one), and invoke the function that is its output
+TeardownFunction: the target accounts let in the control plane alone, and so that tries their roles. A job, with its ID token, sees
+whether AWS and the control plane believe it, and whether the control plane's version is that of the command.
 
 The exit code is 1 where a line is broken; a warning changes nothing of it.
 

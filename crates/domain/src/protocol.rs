@@ -297,6 +297,9 @@ pub struct EnvironmentsPage {
     pub unreadable: Vec<String>,
     /// Where the list goes on; absent at its end.
     pub next: Option<PageToken>,
+    /// The control plane's version; absent from one that is older than this.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 /// Asks what was done to an environment.

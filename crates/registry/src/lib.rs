@@ -141,7 +141,8 @@ impl Registry {
         }
         let list = self.store.list(&selection, page.as_ref(), LISTED).await?;
         let environments = list.environments.iter().map(|environment| Listed::of(environment, now)).collect();
-        Ok(EnvironmentsPage { environments, unreadable: list.unreadable, next: list.next })
+        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        Ok(EnvironmentsPage { environments, unreadable: list.unreadable, next: list.next, version })
     }
 
     async fn history(

@@ -2,7 +2,7 @@
 
 use slipway_domain::protocol::EnvironmentsRequest;
 
-use super::{Finding, clock, gitlab};
+use super::{Finding, clock, gitlab, stack};
 use crate::api::{Api, Asker};
 use crate::args::Doctor;
 use crate::aws::remote;
@@ -32,10 +32,13 @@ pub(super) async fn look(flags: &Doctor, env: &Env, console: &Console) -> Result
         }
     }
     let api = Api::new(&config, &plane.api, Asker::Job(token));
-    findings.push(match api.environments(EnvironmentsRequest::default()).await {
-        Ok(_) => Finding::ok(API, "believes the token"),
-        Err(error) => Finding::broken(API, error.to_string(), error.what_to_do()),
-    });
+    match api.environments(EnvironmentsRequest::default()).await {
+        Ok(page) => {
+            findings.push(Finding::ok(API, "believes the token"));
+            findings.push(stack::version(page.version.as_deref()));
+        }
+        Err(error) => findings.push(Finding::broken(API, error.to_string(), error.what_to_do())),
+    }
     if let Some(url) = env.get("CI_SERVER_URL") {
         findings.push(gitlab::issuer(url.trim_end_matches('/'), false).await);
     }

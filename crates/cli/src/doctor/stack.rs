@@ -90,17 +90,7 @@ impl Plane {
 
     /// Whether it and this command belong together.
     pub(super) fn version(&self) -> Finding {
-        let (own, its) = (env!("CARGO_PKG_VERSION"), self.output("Version"));
-        let check = "versions";
-        if its == own {
-            return Finding::ok(check, format!("command and control plane are {own}"));
-        }
-        let its = if its.is_empty() { "older than that can be told" } else { its };
-        Finding::warning(
-            check,
-            format!("the command is {own}, the control plane {its}"),
-            "Use the control plane's version of the command, or deploy template.yaml anew.",
-        )
+        version(Some(self.output("Version")).filter(|its| !its.is_empty()))
     }
 
     /// The stages.
@@ -146,6 +136,19 @@ impl Plane {
     }
 }
 
+/// Whether a control plane of the version `its` and this command belong together.
+pub(super) fn version(its: Option<&str>) -> Finding {
+    let (check, own) = ("versions", env!("CARGO_PKG_VERSION"));
+    match its {
+        Some(its) if its == own => Finding::ok(check, format!("command and control plane are {own}")),
+        its => Finding::warning(
+            check,
+            format!("the command is {own}, the control plane {}", its.unwrap_or("older than that can be told")),
+            "Use the control plane's version of the command, or deploy template.yaml anew.",
+        ),
+    }
+}
+
 /// Which stages there are.
 pub(super) fn names(stages: &Stages) -> Finding {
     let names: Vec<_> = stages.iter().map(|(name, stage)| format!("{name} ({})", stage.account)).collect();
@@ -167,7 +170,7 @@ mod tests {
             status: status.into(),
             outputs: BTreeMap::from([version]),
             parameters: BTreeMap::from([("GitLabClientId".to_owned(), client_id.to_owned())]),
-            ..Plane::of("aws", "eu-central-1", "999999999999")
+            ..Plane::of("aws", "999999999999")
         }
     }
 
@@ -189,6 +192,14 @@ mod tests {
         let template = include_str!("../../../../template.yaml");
         assert!(template.contains(&format!("    Value: {}\n", env!("CARGO_PKG_VERSION"))), "the output Version");
         assert_eq!(plane("CREATE_COMPLETE", "").version().verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn another_version_is_told() {
+        for (its, says) in [(Some("9.9.9"), "the control plane 9.9.9"), (None, "the control plane older than")] {
+            let finding = version(its);
+            assert!(finding.verdict == Verdict::Warning && finding.found.contains(says), "{finding:?}");
+        }
     }
 
     #[test]
