@@ -144,7 +144,10 @@ fn audience(known: &[String], wanted: &str, arn: &str) -> Finding {
         true => Finding::ok(PROVIDER, format!("it is there, with the audience {wanted}")),
         false => Finding::broken(
             PROVIDER,
-            format!("{arn} knows the audience {}, not {wanted}", known.join(", ")),
+            match known.is_empty() {
+                true => format!("{arn} knows no audience, not {wanted} either"),
+                false => format!("{arn} knows the audience {}, not {wanted}", known.join(", ")),
+            },
             format!(
                 "If setup/gitlab.yaml made it, deploy that with Audience={wanted}. If it was there before (ProviderExists=true), add ours to its list, which harms nobody: \
                  aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn {arn} --client-id {wanted}"
