@@ -1,4 +1,5 @@
-//! GitLab shows how a job's deployment ended, where there is a token for it; and whatever GitLab answers, the deployment ends as it did.
+//! GitLab shows that a job's deployment waits for people, and how it ended, where there is a token for it; and whatever GitLab answers,
+//! the deployment ends as it did.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,13 +9,20 @@
     reason = "a test may, and its time is now"
 )]
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use serde_json::json;
 use slipway_domain::protocol::On;
+use slipway_local::DEV;
 use slipway_local::control_plane::WRITE_TOKEN_SECRET;
 use slipway_local::gitlab::{Answers, Note, Status, TIP};
 use slipway_local::job::NewsJob;
+use slipway_tests::person::Person;
 use slipway_tests::{Ended, World, failing, in_world, job, on, tiny, unique};
+
+/// How long GitLab may be told nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tests share one GitLab, and each lets it say something.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -28,11 +36,52 @@ struct Work {
 
 impl Work {
     fn new(world: &World) -> Self {
+        Self::in_stage(world, "dev")
+    }
+
+    fn in_stage(world: &World, stage: &str) -> Self {
         let request = unique();
         let branch = format!("feature/{request}");
         world.control_plane.gitlab.open_merge_request(101, &branch, request);
-        let on = on("dev", &format!("review/{request}"));
+        let on = on(stage, &format!("review/{request}"));
         Self { request, branch, on }
+    }
+
+    /// In a stage where people decide.
+    async fn gated(world: &World) -> Self {
+        world
+            .set_stages(|stages| {
+                let approval = json!({"required": 1, "approvers": ["release-manager#8"], "expires_in": "3d"});
+                stages["gate"] = json!({"account": DEV, "ephemeral": true, "approval": approval});
+            })
+            .await;
+        Self::in_stage(world, "gate")
+    }
+
+    /// Begins a deployment that asks people: its execution and its link.
+    async fn ask(&self, world: &World) -> (String, String) {
+        let job = self.job();
+        let arn = world.begin(&job, &self.on, &tiny("asks")).await;
+        (arn, world.asked(&job, &self.on).await)
+    }
+
+    /// Somebody decides: how the deployment ends.
+    async fn decided(&self, world: &World, (arn, link): &(String, String), verdict: &str) -> Ended {
+        let mut person = Person::new(world);
+        let page = person.signs_in(link, "release-manager").await;
+        assert_eq!(person.presses(link, &page, verdict, "").await.status, 303);
+        let ended = world.end(arn).await;
+        assert!(world.lease_is_free(&self.on).await, "settle is not done");
+        ended
+    }
+
+    /// Waits until the statuses are `wanted`.
+    async fn until(&self, world: &World, wanted: impl Fn(&[String]) -> bool) {
+        let began = Instant::now();
+        while !wanted(&self.states(world)) {
+            assert!(began.elapsed() < PATIENCE, "{:?}", self.states(world));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn job(&self) -> NewsJob {
@@ -54,7 +103,8 @@ impl Work {
     }
 
     fn statuses(&self, world: &World) -> Vec<Status> {
-        let name = format!("slipway/{}/dev/{}", self.on.application, self.on.environment);
+        let On { application, stage, environment } = &self.on;
+        let name = format!("slipway/{application}/{stage}/{environment}");
         let all = world.control_plane.gitlab.statuses(101);
         all.into_iter().filter(|status| status.sent["name"] == name.as_str()).collect()
     }
@@ -111,6 +161,113 @@ fn one_note_and_a_status_say_how_the_last_deployment_ended() {
         assert_eq!(work.states(world), ["success", "failed"]);
         let last = &work.statuses(world)[1].sent["description"];
         assert!(last.as_str().unwrap().starts_with("StackFailed: "), "{last}");
+    });
+}
+
+#[test]
+fn while_people_are_asked_gitlab_says_so_until_the_end() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let work = Work::gated(world).await;
+        for (verdict, last, said) in
+            [("reject", "failed", "**Deployment failed** (ApprovalRejected)"), ("approve", "success", "**Deployed**")]
+        {
+            let before = work.states(world).len();
+            let asked = work.ask(world).await;
+            work.until(world, |states| states.len() > before && work.notes(world).len() == 1).await;
+            let began = Instant::now();
+            while !work.notes(world)[0].body.contains("**Awaits approval**: `tiny` in `gate`") {
+                assert!(began.elapsed() < PATIENCE, "{:?}", work.notes(world));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let (status, note) = (&work.statuses(world)[before], &work.notes(world)[0]);
+            assert_eq!(status.sent["state"], "pending");
+            let description = status.sent["description"].as_str().unwrap();
+            assert!(description.starts_with("Awaits approval in gate until 20"), "{description}");
+            // The link shows the review to whoever has it: neither has it, nor the page's host.
+            let (host, secret) = asked.1.split_once("/a/").unwrap();
+            for text in [&status.sent.to_string(), &note.body] {
+                assert!(!text.contains(secret) && !text.contains(host), "{text}");
+            }
+
+            // The end takes the place of both.
+            work.decided(world, &asked, verdict).await;
+            work.until(world, |states| states.len() == before + 2).await;
+            assert_eq!(work.states(world)[before..], ["pending", last]);
+            let [note] = &work.notes(world)[..] else { panic!("{:?}", work.notes(world)) };
+            assert!(note.body.contains(said) && !note.body.contains("Awaits"), "{}", note.body);
+        }
+    });
+}
+
+#[test]
+fn that_people_are_asked_is_never_the_last_word() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let gitlab = &world.control_plane.gitlab;
+        let work = Work::gated(world).await;
+        // GitLab takes seconds for it, and meanwhile the deployment ends, which it takes at once.
+        let calls = gitlab.calls();
+        gitlab.answer(Answers::Slowly);
+        let asked = work.ask(world).await;
+        let began = Instant::now();
+        while gitlab.calls() < calls + 2 {
+            assert!(began.elapsed() < PATIENCE, "GitLab is not told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gitlab.answer(Answers::Truly);
+        assert_eq!(work.decided(world, &asked, "approve").await.status, "SUCCEEDED");
+        let said = |states: &[String]| states.iter().any(|state| state == "pending");
+        work.until(world, |states| said(states) && states.last().is_some_and(|state| state == "success")).await;
+        let [note] = &work.notes(world)[..] else { panic!("{:?}", work.notes(world)) };
+        assert!(note.body.contains("**Deployed**"), "{}", note.body);
+
+        // Told once more after the end, it says nothing.
+        let calls = gitlab.calls();
+        let id = world.recorded(&work.on, &asked.0).await["deployment"]["id"].clone();
+        let environment = json!({"project": 101, "application": work.on.application, "stage": "gate", "environment": work.on.environment});
+        let again = json!({"asked": {"environment": environment, "id": id}});
+        world.invoke(&world.physical_id("SettleFunction").await, &again).await.unwrap();
+        assert_eq!(gitlab.calls(), calls);
+    });
+}
+
+#[test]
+fn whatever_gitlab_answers_people_are_asked_and_decide() {
+    in_world(|world| async move {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let gitlab = &world.control_plane.gitlab;
+        for (answers, logged) in [
+            (Answers::Slowly, "there was no answer in 10s"),
+            (Answers::RateLimited, "429 Too Many Requests"),
+            (Answers::Unauthorized, "make a new one, with the scope api"),
+            (Answers::Forbidden, "403 Forbidden"),
+            (Answers::NoProject, "404 Not Found"),
+            (Answers::Html, "404 Not Found"),
+            (Answers::Redirect, "302 Found, and redirects are not followed"),
+            (Answers::Down, "502 Bad Gateway"),
+        ] {
+            let work = Work::gated(world).await;
+            let (since, calls) = (Timestamp::now(), gitlab.calls());
+            gitlab.answer(answers);
+            let asked = work.ask(world).await;
+            let began = Instant::now();
+            loop {
+                let log = world.log("settle", since).await;
+                assert!(!log.contains(gitlab.write_token()), "{answers:?}: {log}");
+                if log.contains(logged) {
+                    break;
+                }
+                assert!(began.elapsed() < PATIENCE, "{answers:?}: {log}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            if answers != Answers::Slowly {
+                assert_eq!(gitlab.calls() - calls, 2, "{answers:?}: it was tried again");
+            }
+            gitlab.answer(Answers::Truly);
+            let ended = work.decided(world, &asked, "approve").await;
+            assert_eq!(ended.status, "SUCCEEDED", "{answers:?}: {ended:?}");
+        }
     });
 }
 
@@ -176,7 +333,7 @@ fn a_secret_that_cannot_be_read_fails_nothing() {
         assert_eq!(ended.status, "SUCCEEDED", "{ended:?}");
         assert_eq!(world.control_plane.gitlab.calls(), calls);
         let log = world.log("settle", began).await;
-        assert!(log.contains("there is no token to show GitLab its end with"), "{log}");
+        assert!(log.contains("there is no token to tell GitLab with"), "{log}");
     });
 }
 

@@ -1,10 +1,11 @@
-//! How the end of a deployment is shown in GitLab: the status of a commit, and the one note of a merge request.
+//! How a deployment that waits for people, or has ended, is shown in GitLab: the status of a commit, and the one note of a merge request.
 //!
 //! Both are read by whoever may read the merge request or the commit, which may be more people than those who read the job's log. What
 //! comes from elsewhere is text in them, never markup.
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::ErrorName;
@@ -21,12 +22,14 @@ const MAX_CAUSE_CHARS: usize = 4000;
 /// The most characters of an address that is shown as a link.
 const MAX_URL_CHARS: usize = 2000;
 
-/// A deployment that ended, with what is said of it.
+/// A deployment that waits for people or ended, with what is said of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     deployment: &'a Deployment,
     requester: &'a Requester,
-    outcome: &'a Outcome,
+    stands: Stands<'a>,
+    /// Whether people were asked.
+    asked: bool,
     /// The review in one line.
     changes: Option<&'a str>,
     /// Where what is live answers.
@@ -35,10 +38,21 @@ pub struct Shown<'a> {
     gitlab: &'a str,
 }
 
+/// How far it is.
+#[derive(Debug, Clone, Copy)]
+enum Stands<'a> {
+    /// People are asked, until then.
+    Waits(Timestamp),
+    /// It ended.
+    Ended(&'a Outcome),
+}
+
 /// The state of a commit's status, as GitLab writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitState {
+    /// People are asked.
+    Pending,
     /// It is as asked.
     Success,
     /// It is not.
@@ -51,11 +65,11 @@ pub enum CommitState {
 /// the pipeline by commit and number, and a merge request's pipeline has a ref that its jobs are not told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommitStatus {
-    /// How it ended.
+    /// How it stands.
     pub state: CommitState,
     /// What: `slipway/<application>/<stage>/<environment>`, the same for each deployment of the environment.
     pub name: String,
-    /// How it ended, for a person; at most 255 characters.
+    /// The same for a person; at most 255 characters.
     pub description: String,
     /// The job that asked; nothing where that address is longer than GitLab takes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +83,8 @@ pub struct CommitStatus {
 pub struct Note {
     environment: String,
     deployment: DeploymentId,
+    /// Whether it tells of the deployment's end.
+    is_last: bool,
     markdown: String,
 }
 
@@ -81,39 +97,63 @@ impl<'a> Shown<'a> {
         environment: &'a Environment,
         gitlab: &'a str,
     ) -> Option<Self> {
+        Self::of(record, Stands::Ended(outcome), environment, gitlab)
+    }
+
+    /// What is said of `record` while it waits for people in `environment`; nothing where it does not, or no job asked for it.
+    #[must_use]
+    pub fn waiting(record: &'a DeploymentRecord, environment: &'a Environment, gitlab: &'a str) -> Option<Self> {
+        let waiting = environment.waiting.as_ref().filter(|waiting| waiting.deployment == record.deployment.id)?;
+        match record.outcome {
+            Some(_) => None,
+            None => Self::of(record, Stands::Waits(waiting.until), environment, gitlab),
+        }
+    }
+
+    fn of(
+        record: &'a DeploymentRecord,
+        stands: Stands<'a>,
+        environment: &'a Environment,
+        gitlab: &'a str,
+    ) -> Option<Self> {
         let deployment = &record.deployment;
         let requester = deployment.requester.as_ref()?;
         let (changes, url) = (record.changes.as_deref(), environment.url.as_deref());
-        Some(Self { deployment, requester, outcome, changes, url, gitlab })
+        Some(Self { deployment, requester, stands, asked: record.approval.is_some(), changes, url, gitlab })
     }
 
     /// The status of the commit that the job ran for.
     #[must_use]
     pub fn status(&self) -> CommitStatus {
         let EnvironmentKey { application, stage, environment, .. } = &self.deployment.environment;
-        let job = format!("{}/{}/-/jobs/{}", self.gitlab, self.requester.project_path, self.requester.job_id);
-        let is_short = job.chars().count() <= MAX_STATUS_CHARS;
-        let description = match (self.outcome.error, &self.outcome.message) {
-            (Some(error), Some(message)) => {
+        let is_short = self.job().chars().count() <= MAX_STATUS_CHARS;
+        let description = match self.stands {
+            Stands::Waits(until) => format!("Awaits approval in {stage} until {until:.0}"),
+            Stands::Ended(Outcome { error: Some(error), message: Some(message), .. }) => {
                 let line: Vec<&str> = message.lines().collect();
                 format!("{error}: {}", visible(&line.join(" ")))
             }
-            (Some(error), None) => error.to_string(),
-            (None, _) => format!("{} in {}", self.result(), self.took()),
+            Stands::Ended(Outcome { error: Some(error), message: None, .. }) => error.to_string(),
+            Stands::Ended(outcome) => format!("{} in {}", self.result(), self.took(outcome)),
         };
         CommitStatus {
             state: self.state(),
             name: short(&format!("slipway/{application}/{stage}/{environment}"), MAX_STATUS_CHARS),
             description: short(&description, MAX_STATUS_CHARS),
-            target_url: Some(job).filter(|_| is_short && self.has_plain_path()),
+            target_url: Some(self.job()).filter(|_| is_short && self.has_plain_path()),
             pipeline_id: self.requester.pipeline_id,
         }
     }
 
-    /// The note; nothing where a newer deployment came first: the note is about that one.
+    /// The note; nothing where a newer deployment came first: the note is about that one. But where it said that people are asked, it
+    /// says that they are no more.
     #[must_use]
     pub fn note(&self) -> Option<Note> {
-        if self.outcome.error == Some(ErrorName::Superseded) {
+        let error = match self.stands {
+            Stands::Waits(_) => None,
+            Stands::Ended(outcome) => outcome.error,
+        };
+        if error == Some(ErrorName::Superseded) && !self.asked {
             return None;
         }
         let key = &self.deployment.environment;
@@ -121,10 +161,14 @@ impl<'a> Shown<'a> {
         let mut text = format!("{environment}\n{}\n", stamp(&self.deployment.id));
         let EnvironmentKey { application, stage, environment: name, .. } = key;
         let [application, stage, name] = [application.as_str(), stage.as_str(), name.as_str()].map(code);
-        let error = self.outcome.error.map(|error| format!(" ({error})")).unwrap_or_default();
-        let _ = writeln!(text, "**{}**{error}: {application} in {stage}, environment {name}\n", self.result());
+        let named = error.map(|error| format!(" ({error})")).unwrap_or_default();
+        let _ = writeln!(text, "**{}**{named}: {application} in {stage}, environment {name}\n", self.result());
         if let Some(url) = self.url {
-            let what = if self.outcome.ending == Ending::Failed { "What was live before" } else { "URL" };
+            let what = match self.stands {
+                Stands::Waits(_) => "What is live meanwhile",
+                Stands::Ended(outcome) if outcome.ending == Ending::Failed => "What was live before",
+                Stands::Ended(_) => "URL",
+            };
             let _ = writeln!(text, "- **{what}**: {}", link(url));
         }
         if let Some(changes) = self.changes {
@@ -139,18 +183,33 @@ impl<'a> Shown<'a> {
             false => pipeline_id.to_string(),
         };
         let _ = writeln!(text, "- **Pipeline**: {pipeline}, asked for by {}", code(&visible(user_login)));
-        let _ = writeln!(text, "- **Ended**: {:.0}, after {}", self.outcome.ended_at, self.took());
-        if let Some(message) = &self.outcome.message {
-            let _ = write!(text, "\n**Root cause**\n\n{}", block(&short(message, MAX_CAUSE_CHARS)));
-        }
-        if let Some(error) = self.outcome.error {
-            let _ = writeln!(text, "\n**What to do**: {}", error.what_to_do());
-        }
-        Some(Note { environment, deployment: self.deployment.id.clone(), markdown: text })
+        let is_last = match self.stands {
+            Stands::Waits(until) => {
+                let log = match self.has_plain_path() {
+                    true => format!("[the job's log](<{}>)", self.job()),
+                    false => "the job's log".to_owned(),
+                };
+                let _ = writeln!(text, "- **Until**: {until:.0}");
+                let _ = writeln!(text, "\n**What to do**: Follow the link in {log}, and approve or reject.");
+                false
+            }
+            Stands::Ended(outcome) => {
+                let _ = writeln!(text, "- **Ended**: {:.0}, after {}", outcome.ended_at, self.took(outcome));
+                if let Some(message) = &outcome.message {
+                    let _ = write!(text, "\n**Root cause**\n\n{}", block(&short(message, MAX_CAUSE_CHARS)));
+                }
+                if let Some(error) = error {
+                    let _ = writeln!(text, "\n**What to do**: {}", error.what_to_do());
+                }
+                true
+            }
+        };
+        Some(Note { environment, deployment: self.deployment.id.clone(), is_last, markdown: text })
     }
 
     fn state(&self) -> CommitState {
-        match (self.outcome.ending, self.outcome.error) {
+        let Stands::Ended(outcome) = self.stands else { return CommitState::Pending };
+        match (outcome.ending, outcome.error) {
             (Ending::Failed, Some(ErrorName::Stopped | ErrorName::Superseded)) => CommitState::Canceled,
             (Ending::Failed, _) => CommitState::Failed,
             (Ending::Succeeded | Ending::NoChanges | Ending::TornDown | Ending::Repaired | Ending::Looked, _) => {
@@ -160,7 +219,8 @@ impl<'a> Shown<'a> {
     }
 
     fn result(&self) -> &'static str {
-        match (self.outcome.ending, self.deployment.action, self.state()) {
+        let Stands::Ended(outcome) = self.stands else { return "Awaits approval" };
+        match (outcome.ending, self.deployment.action, self.state()) {
             (Ending::Succeeded, _, _) if self.deployment.back.is_some() => "Rolled back",
             (Ending::Succeeded, _, _) => "Deployed",
             (Ending::NoChanges, _, _) => "Nothing to change",
@@ -174,8 +234,13 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn took(&self) -> String {
-        let seconds = self.outcome.ended_at.duration_since(self.deployment.started_at).as_secs().max(0);
+    /// The job that asked: its log has the link for the approvers, which shows the review to whoever has it, and so is nowhere here.
+    fn job(&self) -> String {
+        format!("{}/{}/-/jobs/{}", self.gitlab, self.requester.project_path, self.requester.job_id)
+    }
+
+    fn took(&self, outcome: &Outcome) -> String {
+        let seconds = outcome.ended_at.duration_since(self.deployment.started_at).as_secs().max(0);
         match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
             (0, 0, seconds) => format!("{seconds} s"),
             (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
@@ -202,11 +267,13 @@ impl Note {
         body.lines().next().is_some_and(|line| line.trim_end() == self.environment)
     }
 
-    /// Whether `body`, which is about the same environment, tells of a deployment that began later: that one has the last word.
+    /// Whether `body`, which is about the same environment, tells of a deployment that began later: that one has the last word. That
+    /// people are asked is not said over anything of the same deployment: it may be its end.
     #[must_use]
     pub fn is_older_than(&self, body: &str) -> bool {
         let stamped = body.lines().nth(1).and_then(|line| line.trim_end().strip_prefix(STAMP)?.strip_suffix(END));
-        stamped.and_then(|id| DeploymentId::parse(id).ok()).is_some_and(|id| self.deployment < id)
+        let stamped = stamped.and_then(|id| DeploymentId::parse(id).ok());
+        stamped.is_some_and(|id| self.deployment < id || (self.deployment == id && !self.is_last))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What GitLab shows of a deployment's end: the note of a merge request, and the status of a commit.
+//! What GitLab shows of a deployment that waits for people, and of its end: the note of a merge request, and the status of a commit.
 
 #![allow(clippy::unwrap_used, clippy::string_slice, reason = "a test may")]
 
@@ -11,6 +11,7 @@ use slipway_domain::ErrorName;
 use slipway_domain::deployment::{DeploymentRecord, Ending, Outcome};
 use slipway_domain::environment::{self, Environment};
 use slipway_domain::gitlab_note::{CommitState, CommitStatus, Note, Shown};
+use slipway_domain::names::Digest;
 
 const GITLAB: &str = "https://gitlab.example.com";
 
@@ -61,6 +62,16 @@ fn markdown(record: &DeploymentRecord, outcome: &Outcome, url: Option<&str>) -> 
     shown(record, outcome, url).1.unwrap().markdown().to_owned()
 }
 
+#[track_caller]
+fn is_as_expected(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gitlab_note").join(name);
+    #[allow(clippy::disallowed_methods, reason = "it is asked for from outside")]
+    if std::env::var_os("SLIPWAY_BLESS").is_some() {
+        fs::write(&path, found).unwrap();
+    }
+    assert!(found == fs::read_to_string(&path).unwrap_or_default(), "{name} is different:\n{found}");
+}
+
 #[test]
 fn every_note_is_as_expected() {
     let record = record(|_| {});
@@ -71,14 +82,56 @@ fn every_note_is_as_expected() {
     );
     for (name, outcome) in [("succeeded.md", ended(&record, Ending::Succeeded, None, None)), ("failed.md", failed)] {
         let found = markdown(&record, &outcome, url);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gitlab_note").join(name);
-        #[allow(clippy::disallowed_methods, reason = "it is asked for from outside")]
-        if std::env::var_os("SLIPWAY_BLESS").is_some() {
-            fs::write(&path, &found).unwrap();
-        }
-        assert!(found == fs::read_to_string(&path).unwrap_or_default(), "{name} is different:\n{found}");
+        is_as_expected(name, &found);
         assert!(!found.contains("a-secret-value") && !found.contains("111111111111"), "{found}");
     }
+}
+
+/// The same while people are asked, in an environment where `waits` of them does.
+fn waiting(record: &DeploymentRecord, waits: &DeploymentRecord) -> Option<(CommitStatus, Note)> {
+    let until = record.deployment.started_at + SignedDuration::from_hours(72);
+    let waits = environment::Waiting {
+        deployment: waits.deployment.id.clone(),
+        pipeline_id: 1001,
+        approval: Digest::of(b"the link"),
+        until,
+    };
+    let url = "https://news-review-feature-x.example.com/?a=b_c";
+    let environment = Environment { waiting: Some(waits), ..live(record, Some(url)) };
+    let shown = Shown::waiting(record, &environment, GITLAB)?;
+    Some((shown.status(), shown.note().unwrap()))
+}
+
+#[test]
+fn while_people_are_asked_it_says_so_and_never_over_an_end() {
+    let asked = record(|_| {});
+    let (status, note) = waiting(&asked, &asked).unwrap();
+    let sent = json!({
+        "state": "pending", "name": "slipway/news/dev/review/feature-x",
+        "description": "Awaits approval in dev until 2026-11-26T10:00:00Z",
+        "target_url": "https://gitlab.example.com/group/news/-/jobs/10001", "pipeline_id": 1001,
+    });
+    assert_eq!(serde_json::to_value(&status).unwrap(), sent);
+    is_as_expected("waiting.md", note.markdown());
+
+    let later = record(|deployment| deployment["id"] = json!("01a20632-9999-7cc2-a162-1ba210a234b5"));
+    let end = |record| shown(record, &ended(record, Ending::Succeeded, None, None), None).1.unwrap();
+    let (last, newer) = (end(&asked), end(&later));
+    assert!(last.is_of_same(note.markdown()) && !last.is_older_than(note.markdown()));
+    assert!(note.is_older_than(last.markdown()) && note.is_older_than(newer.markdown()));
+    assert!(!waiting(&later, &later).unwrap().1.is_older_than(last.markdown()));
+
+    // Another one waits, or this one has ended, or nobody's job asked.
+    assert_eq!(waiting(&asked, &later), None);
+    let over = DeploymentRecord { outcome: Some(ended(&asked, Ending::Succeeded, None, None)), ..asked.clone() };
+    assert_eq!(waiting(&over, &over), None);
+    let swept = record(|deployment| deployment["requester"] = Value::Null);
+    assert_eq!(waiting(&swept, &swept), None);
+
+    // That people are asked no more is said although something newer came.
+    let asked = DeploymentRecord { approval: Some(Digest::of(b"the link")), ..asked };
+    let superseded = shown(&asked, &failed(ErrorName::Superseded, "pipeline 1002"), None).1.unwrap();
+    assert!(superseded.markdown().contains("**Stopped** (Superseded)"), "{}", superseded.markdown());
 }
 
 #[test]

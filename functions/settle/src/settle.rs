@@ -1,5 +1,6 @@
 //! The one end of every deployment: of those that succeed, of those that a state machine catches, and, through EventBridge, of
-//! those that are stopped, time out or die outside any Catch. The first record of an end stays.
+//! those that are stopped, time out or die outside any Catch. The first record of an end stays. As it is the one that tells GitLab, it
+//! also shows there that people are asked.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use jiff::Timestamp;
@@ -35,16 +36,23 @@ pub(crate) struct Settle {
     pub(crate) control_plane: String,
 }
 
-/// An execution that ends.
+/// What happened.
 #[derive(Debug)]
-pub(crate) struct Input {
-    of: Of,
-    end: End,
+pub(crate) enum Input {
+    /// An execution ends.
+    Ends {
+        /// Which.
+        of: Of,
+        /// How.
+        end: End,
+    },
+    /// People are asked.
+    Asked(Known),
 }
 
 /// How it is known.
 #[derive(Debug)]
-enum Of {
+pub(crate) enum Of {
     /// As Step Functions tells it.
     Execution(Execution),
     /// By the deployment that it was.
@@ -67,10 +75,17 @@ struct Seen {
     end: End,
 }
 
+/// What the rule of template.yaml makes of the event that people are asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    asked: Known,
+}
+
 /// A deployment.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Known {
+pub(crate) struct Known {
     environment: EnvironmentKey,
     id: DeploymentId,
 }
@@ -78,7 +93,7 @@ struct Known {
 /// An execution.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Execution {
+pub(crate) struct Execution {
     arn: String,
     started_at: Timestamp,
     /// What it was started with: somebody's words.
@@ -88,7 +103,7 @@ struct Execution {
 /// How.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum End {
+pub(crate) enum End {
     /// As asked.
     Done(Ending),
     /// With an error that the state machine caught.
@@ -97,7 +112,7 @@ enum End {
 
 /// An error, as a Catch gives it.
 #[derive(Debug, Deserialize)]
-struct Caught {
+pub(crate) struct Caught {
     #[serde(rename = "Error")]
     error: String,
     #[serde(rename = "Cause", default)]
@@ -136,13 +151,17 @@ struct StatusChange {
 
 /// Reads what a state machine, `sweep` or EventBridge sends.
 pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
+    if payload.get("asked").is_some() {
+        let Asked { asked } = slipway_handler::parse(payload)?;
+        return Ok(Input::Asked(asked));
+    }
     if payload.get("deployment").is_some() {
         let Seen { deployment, end } = slipway_handler::parse(payload)?;
-        return Ok(Input { of: Of::Deployment(deployment), end });
+        return Ok(Input::Ends { of: Of::Deployment(deployment), end });
     }
     if payload.get("detail-type").is_none() {
         let Told { execution, end } = slipway_handler::parse(payload)?;
-        return Ok(Input { of: Of::Execution(execution), end });
+        return Ok(Input::Ends { of: Of::Execution(execution), end });
     }
     let event: EventBridgeEvent<StatusChange> = slipway_handler::parse(payload)?;
     let invalid = |what: String| Failure::new(ErrorName::InvalidRequest, format!("the execution's event: {what}"));
@@ -153,16 +172,25 @@ pub(crate) fn read(payload: serde_json::Value) -> Result<Input, Failure> {
     // Whoever stops an execution may give it any error: the status says what happened.
     let error = error.filter(|_| status == "FAILED").unwrap_or_else(|| format!("Execution.{status}"));
     let of = Of::Execution(Execution { arn, started_at, input });
-    Ok(Input { of, end: End::Failed(Caught { error, cause }) })
+    Ok(Input::Ends { of, end: End::Failed(Caught { error, cause }) })
 }
 
 impl Settle {
     pub(crate) async fn handle(&self, input: Input, now: Timestamp) -> Result<Output, Failure> {
-        let failed = match &input.end {
+        let (of, end) = match input {
+            Input::Ends { of, end } => (of, end),
+            Input::Asked(known) => {
+                if let Err(failure) = self.show_waiting(&known).await {
+                    tracing::warn!(deployment = %known.id, message = %failure, "GitLab was not shown that people are asked");
+                }
+                return Ok(Output { error: None, cause: None, deployment: Some(known.id) });
+            }
+        };
+        let failed = match &end {
             End::Done(_) => None,
             End::Failed(caught) => Some(named(caught)),
         };
-        let Some(record) = self.find(input.of).await? else {
+        let Some(record) = self.find(of).await? else {
             if let Some((ErrorName::Stopped, why)) = &failed {
                 // Its first step may still be at work, and about to write the row: Lambda asks again when that has ended.
                 return Err(Failure::new(ErrorName::Unavailable, format!("{why}, and there is no row of it yet")));
@@ -172,7 +200,7 @@ impl Settle {
             return Ok(Output { error, cause, deployment: None });
         };
         let (error, message) = failed.unzip();
-        let ending = match input.end {
+        let ending = match end {
             End::Done(ending) => record.deployment.ending(ending),
             End::Failed(_) => Ending::Failed,
         };
@@ -220,6 +248,24 @@ impl Settle {
             }
         }
         Ok(Output { error: outcome.error, cause: outcome.message, deployment: Some(deployment.id.clone()) })
+    }
+
+    /// Shows in GitLab that people are asked, where they still are.
+    async fn show_waiting(&self, known: &Known) -> Result<(), Failure> {
+        let Some(show) = &self.show else { return Ok(()) };
+        let Some(record) = self.store.deployment(&known.environment, &known.id).await? else { return Ok(()) };
+        let Some(environment) = self.store.environment(&known.environment).await? else { return Ok(()) };
+        if !show.waits(&record, &environment).await {
+            return Ok(());
+        }
+        // The end is recorded and told before it is shown. If it is told by now, it may have been shown before this was: so it is shown
+        // once more. If not, it is shown later than this.
+        let Some(record) = self.store.deployment(&known.environment, &known.id).await? else { return Ok(()) };
+        if let (Some(outcome), true) = (&record.outcome, record.told) {
+            let environment = self.store.environment(&known.environment).await?.unwrap_or(environment);
+            show.run(&record, outcome, &environment).await;
+        }
+        Ok(())
     }
 
     /// Tells whoever listens that a deployment ended, unless they were told. Whether they are: it fails no deployment if not, and

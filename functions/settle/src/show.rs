@@ -1,4 +1,4 @@
-//! Shows in GitLab how a deployment ended, where there is a token for it: the last thing that is done, and nothing depends on it.
+//! Shows in GitLab that a deployment waits for people, and how it ended, where there is a token for it. Nothing depends on it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use slipway_domain::gitlab_note::Shown;
 use slipway_identity::{Issuer, Results};
 use tokio::time::timeout;
 
-/// How long all of it may take: so much longer is the last step of a deployment where GitLab is slow.
+/// How long all of it may take: so much longer is the last step of a deployment where GitLab is slow. Nobody waits for the rest.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// What it works with.
@@ -25,9 +25,20 @@ impl ShowInGitLab {
     /// Shows that `record` ended so, and left `environment` behind. What does not work is in the log.
     pub(crate) async fn run(&self, record: &DeploymentRecord, outcome: &Outcome, environment: &Environment) {
         let Some(shown) = Shown::new(record, outcome, environment, self.issuer.as_str()) else { return };
-        if timeout(WITHIN, self.show(record, &shown)).await.is_err() {
+        self.show_in_time(record, &shown).await;
+    }
+
+    /// Shows that `record` waits for people in `environment`: whether there was anything to show.
+    pub(crate) async fn waits(&self, record: &DeploymentRecord, environment: &Environment) -> bool {
+        let Some(shown) = Shown::waiting(record, environment, self.issuer.as_str()) else { return false };
+        self.show_in_time(record, &shown).await;
+        true
+    }
+
+    async fn show_in_time(&self, record: &DeploymentRecord, shown: &Shown<'_>) {
+        if timeout(WITHIN, self.show(record, shown)).await.is_err() {
             let deployment = &record.deployment.id;
-            tracing::warn!(%deployment, "GitLab was not shown all of its end: there was no answer in {WITHIN:?}");
+            tracing::warn!(%deployment, "GitLab was not shown all of it: there was no answer in {WITHIN:?}");
         }
     }
 
@@ -35,7 +46,7 @@ impl ShowInGitLab {
         let deployment = &record.deployment.id;
         let token = match self.secrets.text(&self.token).await {
             Ok(token) => token,
-            Err(error) => return tracing::warn!(%deployment, %error, "there is no token to show GitLab its end with"),
+            Err(error) => return tracing::warn!(%deployment, %error, "there is no token to tell GitLab with"),
         };
         let results = match Results::new(self.issuer.clone(), &token) {
             Ok(results) => results,
