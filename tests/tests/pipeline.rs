@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::thread;
 
 use serde_json::{Value, json};
 use slipway_domain::names::{ApplicationName, EnvironmentName, StageName};
@@ -79,6 +81,99 @@ fn a_branch_gets_an_environment_of_its_own_and_its_stop_job_takes_it_away() {
         let gone = log_of(&ran, "stop-dev").iter().any(|line| line.starts_with("Torn down: review/feature-x-1"));
         assert!(gone, "{}", ran.log);
         assert_eq!(world.stack_status(DEV, &stop, &on).await, None);
+    });
+}
+
+/// A branch in a clone of its own, as a runner has it.
+struct Branch {
+    clone: Project,
+    name: String,
+    on: On,
+}
+
+impl Branch {
+    fn new() -> Self {
+        let slug = format!("feature-{}", unique());
+        let clone = Project::news(&["tests: none"]);
+        let name = slug.replace('-', "/");
+        clone.branch(&name);
+        let branch = Self { clone, name, on: news("dev", &format!("review/{slug}")) };
+        branch.write("Outputs:", &format!("Outputs:\n  Branch: {{Value: {}}}", branch.name));
+        branch
+    }
+
+    /// Commits another template: with `text` in the place of the line `line`.
+    fn write(&self, line: &str, text: &str) {
+        let template = fs::read_to_string(self.clone.path().join("template.yaml")).unwrap();
+        let changed = template.replace(&format!("\n{line}\n"), &format!("\n{text}\n"));
+        assert_ne!(changed, template);
+        self.clone.write("template.yaml", &changed);
+        self.clone.commit();
+    }
+
+    fn job(&self, name: &str) -> NewsJob {
+        NewsJob::new(name, &self.name, unique())
+    }
+
+    /// Pushes it: its pipeline, to the end.
+    fn push(&self, world: &World) {
+        passed(&self.clone.run_in(world, &self.job("deploy-dev"), &[]));
+    }
+
+    /// A line of what its last deployment handed on.
+    fn told(&self, name: &str) -> String {
+        let dotenv = self.clone.artifact("deploy-dev", ".gitlab-ci-reports/dotenv/slipway.env");
+        let line = dotenv.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("{name}: {dotenv}")).to_owned()
+    }
+
+    /// All that is known of its environment: the stack, and the row.
+    async fn live(&self, world: &World) -> (String, Value) {
+        let found = world.cloudformation(DEV).describe_stacks().stack_name(self.told("SLIPWAY_STACK")).send().await;
+        let stack = format!("{:?}", found.unwrap().stacks());
+        (stack, world.row(&self.on, "META").await.unwrap())
+    }
+}
+
+#[test]
+fn branches_that_are_pushed_at_once_each_have_an_environment_that_no_other_changes() {
+    in_world(|world| async move {
+        let branches: [Branch; 4] = std::array::from_fn(|_| Branch::new());
+        thread::scope(|threads| branches.iter().for_each(|branch| drop(threads.spawn(|| branch.push(world)))));
+        let mut before = Vec::new();
+        for branch in &branches {
+            let (stack, row) = branch.live(world).await;
+            assert!(stack.contains("CreateComplete") && stack.contains(&format!("{:?}", branch.name)), "{stack}");
+            assert_eq!(row["url"], branch.told("SLIPWAY_ENVIRONMENT_URL"), "{}", branch.name);
+            assert_eq!(row["stack_name"], branch.told("SLIPWAY_STACK"), "{}", branch.name);
+            before.push((stack, row));
+        }
+        for name in ["SLIPWAY_STACK", "SLIPWAY_ENVIRONMENT_URL"] {
+            let all: BTreeSet<String> = branches.iter().map(|branch| branch.told(name)).collect();
+            assert_eq!(all.len(), branches.len(), "{name}: {all:?}");
+        }
+
+        // At once, one is pushed again, one is stopped, and a new one comes.
+        let [again, stopped, kept, other] = &branches;
+        let new = Branch::new();
+        let url = again.told("SLIPWAY_ENVIRONMENT_URL");
+        again.write("  NewsTable:", "  More:\n    Type: AWS::SNS::Topic\n  NewsTable:");
+        thread::scope(|threads| {
+            threads.spawn(|| again.push(world));
+            threads.spawn(|| new.push(world));
+            threads.spawn(|| {
+                let ran = stopped.clone.run_in(world, &stopped.job("stop-dev"), &["stop-dev"]);
+                passed(&ran);
+                assert!(ran.log.contains("Torn down: review/"), "{}", ran.log);
+            });
+        });
+        assert!(again.live(world).await.0.contains("UpdateComplete"));
+        assert_eq!(again.told("SLIPWAY_ENVIRONMENT_URL"), url);
+        assert!(new.live(world).await.0.contains("CreateComplete"));
+        assert_eq!(world.stack_status(DEV, &stopped.job("deploy-dev"), &stopped.on).await, None);
+        for (branch, before) in [(kept, &before[2]), (other, &before[3])] {
+            assert_eq!(&branch.live(world).await, before, "{}", branch.name);
+        }
     });
 }
 
