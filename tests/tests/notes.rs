@@ -75,6 +75,16 @@ impl Work {
         ended
     }
 
+    /// Tells `settle` that people are asked, as EventBridge may do more than once.
+    async fn tell_again(&self, world: &World, arn: &str) {
+        let id = world.recorded(&self.on, arn).await["deployment"]["id"].clone();
+        let On { application, stage, environment } = &self.on;
+        let environment =
+            json!({"project": 101, "application": application, "stage": stage, "environment": environment});
+        let again = json!({"asked": {"environment": environment, "id": id}});
+        world.invoke(&world.physical_id("SettleFunction").await, &again).await.unwrap();
+    }
+
     /// Waits until the statuses are `wanted`.
     async fn until(&self, world: &World, wanted: impl Fn(&[String]) -> bool) {
         let began = Instant::now();
@@ -190,6 +200,11 @@ fn while_people_are_asked_gitlab_says_so_until_the_end() {
                 assert!(!text.contains(secret) && !text.contains(host), "{text}");
             }
 
+            // GitLab takes no second one that waits, and the note stays.
+            work.tell_again(world, &asked.0).await;
+            assert_eq!(work.states(world).len(), before + 1);
+            assert_eq!(&work.notes(world)[0], note);
+
             // The end takes the place of both.
             work.decided(world, &asked, verdict).await;
             work.until(world, |states| states.len() == before + 2).await;
@@ -224,10 +239,7 @@ fn that_people_are_asked_is_never_the_last_word() {
 
         // Told once more after the end, it says nothing.
         let calls = gitlab.calls();
-        let id = world.recorded(&work.on, &asked.0).await["deployment"]["id"].clone();
-        let environment = json!({"project": 101, "application": work.on.application, "stage": "gate", "environment": work.on.environment});
-        let again = json!({"asked": {"environment": environment, "id": id}});
-        world.invoke(&world.physical_id("SettleFunction").await, &again).await.unwrap();
+        work.tell_again(world, &asked.0).await;
         assert_eq!(gitlab.calls(), calls);
     });
 }

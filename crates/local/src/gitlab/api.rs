@@ -267,6 +267,15 @@ async fn set_status(
     if !known || !["name", "description", "target_url"].into_iter().all(fits) {
         return said(StatusCode::BAD_REQUEST, "400 Bad Request");
     }
-    provider.state().statuses.push(Status { project, sha, sent: sent.clone() });
+    let mut state = provider.state();
+    let is_same = |known: &&Status| {
+        (known.project, &known.sha) == (project, &sha)
+            && ["name", "pipeline_id"].into_iter().all(|field| known.sent[field] == sent[field])
+    };
+    let last = state.statuses.iter().rev().find(is_same);
+    if sent["state"] == "pending" && last.is_some_and(|known| known.sent["state"] == "pending") {
+        return said(StatusCode::BAD_REQUEST, "Cannot transition status via :enqueue from :pending");
+    }
+    state.statuses.push(Status { project, sha, sent: sent.clone() });
     (StatusCode::CREATED, Json(sent)).into_response()
 }
