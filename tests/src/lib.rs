@@ -7,6 +7,7 @@ pub mod browser;
 pub mod case;
 pub mod cloudformation;
 pub mod faults;
+pub mod guide;
 pub mod npm;
 pub mod peers;
 pub mod person;

@@ -11,6 +11,9 @@ pub const AWS_REQUIREMENT: &str = "awscli==1.46.3";
 /// What holds `sam package`.
 pub const SAM_REQUIREMENT: &str = "aws-sam-cli==1.170.0";
 
+/// What holds `cargo-lambda`, and zig, with which it links.
+pub const CARGO_LAMBDA_REQUIREMENTS: [&str; 2] = ["cargo-lambda==1.9.2", "ziglang==0.17.1"];
+
 /// The program `aws`. Installs it, if it is not there.
 ///
 /// # Errors
@@ -25,6 +28,15 @@ pub async fn aws() -> Result<PathBuf, LocalError> {
 /// As [`Venv::ensure`].
 pub async fn sam() -> Result<PathBuf, LocalError> {
     Ok(venv("sam", SAM_REQUIREMENT).await?.program("sam"))
+}
+
+/// The program `cargo-lambda`. Installs it, if it is not there.
+///
+/// # Errors
+/// As [`Venv::ensure`].
+pub async fn cargo_lambda() -> Result<PathBuf, LocalError> {
+    let folder = target_dir().join("peers").join("cargo-lambda");
+    Ok(Venv::ensure_in(folder, &CARGO_LAMBDA_REQUIREMENTS).await?.program("cargo-lambda"))
 }
 
 /// A Python that reads YAML as `aws` does.

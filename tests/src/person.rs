@@ -20,25 +20,32 @@ pub struct Shown {
 }
 
 /// One person's browser.
-pub struct Person<'a> {
-    world: &'a World,
+pub struct Person {
+    /// What answers for Slipway's host.
+    endpoint: Url,
     client: Client,
     /// The cookies that it has for Slipway's host.
     pub cookies: BTreeMap<String, String>,
 }
 
-impl<'a> Person<'a> {
+impl Person {
     /// A browser without a past.
     #[must_use]
-    pub fn new(world: &'a World) -> Self {
+    pub fn new(world: &World) -> Self {
+        Self::at(world.control_plane.emulator.endpoint())
+    }
+
+    /// The same where the embedded AWS is at `endpoint`.
+    #[must_use]
+    pub fn at(endpoint: &str) -> Self {
         let client = Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
-        Self { world, client, cookies: BTreeMap::new() }
+        Self { endpoint: Url::parse(endpoint).unwrap(), client, cookies: BTreeMap::new() }
     }
 
     /// A request to Slipway, with the headers that a browser sends.
     pub async fn send(&mut self, method: &str, link: &str, form: &[(&str, &str)], more: &[(&str, &str)]) -> Shown {
         let url = Url::parse(link).unwrap();
-        let mut address = Url::parse(self.world.control_plane.emulator.endpoint()).unwrap();
+        let mut address = self.endpoint.clone();
         address.set_path(url.path());
         address.set_query(url.query());
         let method = Method::from_bytes(method.as_bytes()).unwrap();

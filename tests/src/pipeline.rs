@@ -113,6 +113,16 @@ impl Project {
         project
     }
 
+    /// A clone of the repository `origin` at `branch`, as of the project `group/news`: what a runner has of a push.
+    #[must_use]
+    pub fn pushed(origin: &Path, branch: &str) -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap() };
+        let path = project.path();
+        git(path, &["clone", "--quiet", "--branch", branch, &origin.display().to_string(), "."]);
+        git(path, &["remote", "set-url", "origin", "git@gitlab.example.com:group/news.git"]);
+        project
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse as _, Response};
@@ -62,6 +63,10 @@ pub(super) fn routes() -> Router<Arc<Provider>> {
         .route("/api/v4/projects/{project}/merge_requests/{request}/notes/{note}", put(change_note))
         .route("/api/v4/projects/{project}/statuses/{sha}", post(set_status))
         .route("/api/v4/user", get(user))
+        .route(
+            "/api/v4/projects/{project}/packages/generic/{package}/{version}/{file}",
+            get(download).put(publish).layer(DefaultBodyLimit::disable()),
+        )
 }
 
 fn said(status: StatusCode, message: &str) -> Response {
@@ -123,6 +128,28 @@ async fn whatever(provider: &Provider, headers: &HeaderMap, writes: bool) -> Opt
         Answers::NoProject => Some(said(StatusCode::NOT_FOUND, "404 Project Not Found")),
         Answers::Html => Some((StatusCode::NOT_FOUND, Html("<h1>404 Branch Not Found</h1>")).into_response()),
         Answers::Redirect => Some((StatusCode::FOUND, [(LOCATION, "/users/sign_in")]).into_response()),
+    }
+}
+
+/// Publishes a file in a project's generic package registry (<https://docs.gitlab.com/user/packages/generic_packages/>).
+async fn publish(
+    State(provider): Shared,
+    headers: HeaderMap,
+    Path(package): Path<(String, String, String, String)>,
+    file: Bytes,
+) -> Response {
+    if let Some(answer) = whatever(&provider, &headers, true).await {
+        return answer;
+    }
+    provider.state().packages.insert(package, file);
+    said(StatusCode::CREATED, "201 Created")
+}
+
+/// Gives it to anybody, as where everybody may read the registry.
+async fn download(State(provider): Shared, Path(package): Path<(String, String, String, String)>) -> Response {
+    match provider.state().packages.get(&package) {
+        Some(file) => file.clone().into_response(),
+        None => said(StatusCode::NOT_FOUND, "404 Not Found"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Bytes;
 use axum::extract::{Form, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
@@ -89,6 +90,8 @@ pub(super) struct Known {
     pub(super) calls: usize,
     pub(super) notes: Vec<super::Note>,
     pub(super) statuses: Vec<super::Status>,
+    /// By project, package, version and name.
+    pub(super) packages: HashMap<(String, String, String, String), Bytes>,
     /// By code.
     grants: HashMap<String, Grant>,
     /// By access token.
@@ -131,6 +134,7 @@ impl Provider {
             calls: 0,
             notes: Vec::new(),
             statuses: Vec::new(),
+            packages: HashMap::new(),
             grants: HashMap::new(),
             sessions: HashMap::new(),
         };
