@@ -190,7 +190,14 @@ impl Project {
     /// The names of the jobs that a pipeline of the current branch has.
     #[must_use]
     pub fn jobs(&self) -> Vec<String> {
-        let listed = self.gitlab_ci_local(&["--list-csv"], &[]);
+        self.jobs_with(&[])
+    }
+
+    /// The same in a pipeline with these variables.
+    #[must_use]
+    pub fn jobs_with(&self, variables: &[(&str, &str)]) -> Vec<String> {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let listed = self.gitlab_ci_local(&["--list-csv"], &variables);
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let jobs = listed.lines().skip_while(|line| !line.starts_with("name;")).skip(1);
         jobs.filter_map(|line| line.split(';').next()).map(str::to_owned).collect()

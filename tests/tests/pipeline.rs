@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -182,8 +183,9 @@ async fn waits_in_prod(project: &Project, world: &World) -> NewsJob {
     let job = NewsJob::new("create-change-prod", "main", unique());
     let ran = project.run_in(world, &job, &[]);
     passed(&ran);
-    // What the scan finds, or that there is no scanner here, fails no pipeline.
-    assert!(ran.log.contains("WARN  dependency-scan"), "{}", ran.log);
+    // What the scan finds fails no pipeline.
+    let scanned = log_of(&ran, "dependency-scan").contains(&"one fault is known");
+    assert!(scanned && ran.log.contains("WARN  dependency-scan"), "{}", ran.log);
     assert!(log_of(&ran, "deploy-staging").iter().any(|line| line.starts_with("Live: staging")), "{}", ran.log);
     let asked = log_of(&ran, "create-change-prod");
     assert!(asked.contains(&"It was sent before: nothing to upload."), "{asked:?}");
@@ -196,7 +198,8 @@ async fn waits_in_prod(project: &Project, world: &World) -> NewsJob {
 #[test]
 fn the_default_branch_is_built_once_for_staging_and_by_another_users_manual_job_for_prod() {
     in_world(|world| async move {
-        let project = Project::news(&["approval: job", "tests: none"]);
+        let scan = "dependency_scan_script: [\"echo one fault is known\", \"false\"]";
+        let project = Project::news(&["approval: job", "tests: none", scan]);
         let job = waits_in_prod(&project, world).await;
         let manual = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id).played_by(8, "release-manager");
         let ran = project.run_in(world, &manual, &["execute-change-prod"]);
@@ -226,7 +229,7 @@ fn the_default_branch_is_built_once_for_staging_and_by_another_users_manual_job_
         passed(&ran);
 
         // Where people decide in the browser, the manual job follows: a rejection is its end, too.
-        let browser = Project::news(&["approval: browser", "tests: none"]);
+        let browser = Project::news(&["approval: browser", "tests: none", scan]);
         let template = fs::read_to_string(browser.path().join("template.yaml")).unwrap();
         let changed = template.replace("\n  NewsTable:\n", "\n  More:\n    Type: AWS::SNS::Topic\n\n  NewsTable:\n");
         assert_ne!(changed, template);
@@ -234,16 +237,59 @@ fn the_default_branch_is_built_once_for_staging_and_by_another_users_manual_job_
         browser.commit();
         let job = waits_in_prod(&browser, world).await;
         let link = world.asked(&job, &news("prod", "prod")).await;
+        // Played too early, it keeps no runner waiting.
+        let follows = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id);
+        let ran = browser.run_in(world, &follows, &["execute-change-prod"]);
+        assert_ne!(ran.code, 0);
+        let early = log_of(&ran, "execute-change-prod");
+        assert!(
+            early.contains(&format!("  {link}").as_str()) && early.last().unwrap().contains("retry this job"),
+            "{early:?}"
+        );
         let mut person = Person::new(world);
         let page = person.signs_in(&link, "release-manager").await;
         assert_eq!(person.presses(&link, &page, "reject", "not today").await.status, 303);
-        let follows = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id);
         let ran = browser.run_in(world, &follows, &["execute-change-prod"]);
         assert_eq!(ran.code, 1, "{}", ran.log);
         let shown = log_of(&ran, "execute-change-prod");
         let cause = shown.iter().any(|line| line.starts_with("Root cause: ") && line.contains("not today"));
         assert!(cause, "{}", ran.log);
         assert!(shown.last().unwrap().starts_with("What to do: "), "{}", ran.log);
+    });
+}
+
+#[test]
+fn where_two_have_to_approve_the_manual_job_is_green_after_the_second() {
+    in_world(|world| async move {
+        let approval = json!({"required": 2, "approvers": ["release-manager#8", "eve#9"], "by_job": true, "reason_required": true});
+        let pair = json!({"account": PROD, "protected": true, "refs": ["main"], "approval": approval});
+        world.set_stages(|stages| stages["pair"] = pair).await;
+        let inputs =
+            ["approval: job", "tests: none", "staging_stage: \"\"", "prod_stage: pair", "dependency_scan: false"];
+        let project = Project::news(&inputs);
+        let samconfig = fs::read_to_string(project.path().join("samconfig.toml")).unwrap();
+        project.write("samconfig.toml", &samconfig.replace("[prod.", "[pair."));
+        project.commit();
+        let job = NewsJob::new("create-change-prod", "main", unique());
+        passed(&project.run_in(world, &job, &[]));
+        let plays = |user: u64, login: &str, reason: &str| {
+            let manual = NewsJob::new("execute-change-prod", "main", job.job.pipeline_id).played_by(user, login);
+            let mut variables = world.control_plane.job_environment(&world.token(&manual));
+            variables.push(("SLIPWAY_REASON".to_owned(), reason.to_owned()));
+            project.run_with(&["execute-change-prod"], &variables)
+        };
+        let silent = plays(8, "release-manager", "");
+        assert!(silent.code != 0 && silent.log.contains("asks for a reason"), "{}", silent.log);
+        let first = plays(8, "release-manager", "looked at it");
+        let shown = log_of(&first, "execute-change-prod");
+        assert!(first.code != 0 && shown.last().unwrap().contains("retry this job"), "{}", first.log);
+        let second = plays(9, "eve", "so did I");
+        passed(&second);
+        assert!(
+            log_of(&second, "execute-change-prod").iter().any(|line| line.starts_with("Live: pair")),
+            "{}",
+            second.log
+        );
     });
 }
 
@@ -316,26 +362,49 @@ fn what_gitlab_makes_of_the_file_holds_together() {
             }
             assert_eq!(changing, 5);
         }
+        // GitLab looks at names before it looks at rules (`lib/gitlab/ci/config/entry/environment.rb`), gitlab-ci-local does not.
+        let resolved = Project::empty(&["staging_stage: \"\"", "prod_stage: \"\""]).resolved().await;
+        for (name, job) in jobs(&resolved).filter(|(_, job)| job.get("environment").is_some()) {
+            for named in [&job["environment"]["name"], &job["resource_group"]] {
+                assert!(named.as_str().is_some_and(|text| !text.is_empty() && !text.ends_with('/')), "{name}");
+            }
+        }
     });
+}
+
+/// What a project keeps hidden under a name of its own is merged into what it includes under the same name.
+#[test]
+fn what_is_hidden_has_names_that_no_project_has() {
+    let file = fs::read_to_string(slipway_local::workspace_root().join("gitlab/slipway.yml")).unwrap();
+    let hidden: Vec<_> = file.lines().filter(|line| line.starts_with("\".")).collect();
+    assert_eq!(hidden.len(), 7);
+    for name in hidden {
+        assert!(name.starts_with("\".$[[ inputs.prefix ]]slipway-"), "{name}");
+    }
+}
+
+/// An example, as a project that has it.
+fn example(path: &Path) -> Project {
+    let text = fs::read_to_string(path).unwrap();
+    // Where it comes from is another project, of which gitlab-ci-local has nothing.
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        match line.trim_start_matches([' ', '-']) {
+            rest if rest.starts_with("project: ") => lines.push("  - local: gitlab/slipway.yml"),
+            rest if rest.starts_with("ref: ") || rest.starts_with("file: ") => {}
+            _ => lines.push(line),
+        }
+    }
+    Project::with(&lines.join("\n"))
 }
 
 #[test]
 fn each_example_is_a_pipeline() {
     let examples = slipway_local::workspace_root().join("gitlab/examples");
     let mut seen = 0;
-    for example in fs::read_dir(examples).unwrap() {
-        let path = example.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        // Where it comes from is another project, of which gitlab-ci-local has nothing.
-        let mut lines: Vec<&str> = Vec::new();
-        for line in text.lines() {
-            match line.trim_start_matches([' ', '-']) {
-                rest if rest.starts_with("project: ") => lines.push("  - local: gitlab/slipway.yml"),
-                rest if rest.starts_with("ref: ") || rest.starts_with("file: ") => {}
-                _ => lines.push(line),
-            }
-        }
-        let project = Project::with(&lines.join("\n"));
+    for found in fs::read_dir(examples).unwrap() {
+        let path = found.unwrap().path();
+        let project = example(&path);
         let jobs = project.jobs();
         let name = path.file_name().unwrap().to_str().unwrap();
         let expected: &[&str] = match name {
@@ -352,6 +421,44 @@ fn each_example_is_a_pipeline() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+#[test]
+fn of_several_applications_the_one_that_changed_has_jobs() {
+    let project = example(&slipway_local::workspace_root().join("gitlab/examples/monorepo.yml"));
+    project.branch("feature");
+    let with = |path: &str, prefixes: &[&str]| {
+        fs::create_dir_all(project.path().join(path).parent().unwrap()).unwrap();
+        project.write(path, "changed\n");
+        project.commit();
+        let jobs = project.jobs();
+        for prefix in ["shop-", "billing-"] {
+            let deploys = jobs.contains(&format!("{prefix}deploy-dev")) && jobs.contains(&format!("{prefix}stop-dev"));
+            assert_eq!(deploys, prefixes.contains(&prefix), "{path}: {jobs:?}");
+        }
+    };
+    with("docs/x.md", &[]);
+    with("services/billing/src/x.py", &["billing-"]);
+    with("shared/x.py", &["billing-", "shop-"]);
+}
+
+#[test]
+fn a_merge_request_has_the_environment_where_that_is_wanted() {
+    let merge_request = [
+        ("CI_PIPELINE_SOURCE", "merge_request_event"),
+        ("CI_COMMIT_BRANCH", ""),
+        ("CI_MERGE_REQUEST_IID", "7"),
+        ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "feature"),
+    ];
+    let project = example(&slipway_local::workspace_root().join("gitlab/examples/merge-requests.yml"));
+    project.branch("feature");
+    let all = ["unit-tests-cargo", "build-dev", "deploy-dev", "stop-dev"];
+    assert_eq!(project.jobs_with(&merge_request), all);
+    assert!(project.jobs().is_empty());
+    // Where branches have them, a merge request has none besides.
+    let project = Project::empty(&["tests: cargo"]);
+    project.branch("feature");
+    assert_eq!((project.jobs().as_slice(), project.jobs_with(&merge_request).len()), (&all.map(str::to_owned)[..], 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ Exit codes:
     1  it failed; the last lines say why, and what to do next
     2  the command line, the environment or a file of settings is wrong
     3  refused: NotAllowed, StageProtected, UnknownStage, InvalidToken or TooManyEnvironments
-    4  with --no-wait: the deployment awaits a person's approval
+    4  with --no-wait, and after an approval with --follow: the deployment awaits the approval of a person, or of one more
   255  `slipway package` failed: as `aws cloudformation package`
   130  interrupted: the deployment goes on, and the last line says how to follow it again
   143  the same, by SIGTERM
@@ -723,10 +723,10 @@ pub(crate) struct Decide {
     /// began it
     #[arg(long, value_name = "ID", conflicts_with = "url")]
     pub(crate) deployment: Option<String>,
-    /// Why, for the record
+    /// Why, for the record (SLIPWAY_REASON)
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Follow the deployment to its end afterwards
+    /// Follow the deployment to its end afterwards; with exit code 4, at once, where one more has to approve
     #[arg(long)]
     pub(crate) follow: bool,
 }

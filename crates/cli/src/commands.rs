@@ -24,7 +24,7 @@ use crate::audit::{self, Chain};
 use crate::bundle::{self, Bundle};
 use crate::console::{Console, Phase};
 use crate::dotenv::{self, Facts};
-use crate::error::CliError;
+use crate::error::{CliError, EXIT_AWAITS};
 use crate::execution::{Executions, How, Running};
 use crate::follow::{Followed, Seen, Session, follow};
 use crate::http;
@@ -619,19 +619,19 @@ async fn decide(
         review.to_text().lines().for_each(|line| console.line(&format!("  {line}")));
     }
     let route = http::route(link, env.get("SLIPWAY_CONNECT_TO"))?;
+    let reason = flags.reason.as_deref().or_else(|| env.get("SLIPWAY_REASON"));
     let proof = if flags.aws {
-        approve::aws_proof(link, decision, flags.reason.as_deref(), env.get("AWS_REGION")).await?
+        approve::aws_proof(link, decision, reason, env.get("AWS_REGION")).await?
     } else {
         Proof::Job(token(&flags.connection, env)?)
     };
-    let reason = flags.reason.as_deref().unwrap_or_default();
-    let decided = approve::decide(&route, decision, &proof, reason).await?;
+    let decided = approve::decide(&route, decision, &proof, reason.unwrap_or_default()).await?;
     console.line(&decided.message);
-    // Whose approval is not enough alone need not wait for the others.
-    let follows = flags.follow && decided.state != approve::OPEN;
-    if !follows {
+    // Whose approval is not enough alone need not wait for the others; but what was to be followed has not ended.
+    let is_open = decided.state == approve::OPEN;
+    if !flags.follow || is_open {
         console.document(&DecisionDocument { decision, decided: &decided });
-        return Ok(0);
+        return Ok(if flags.follow { EXIT_AWAITS } else { 0 });
     }
     followed(session.as_ref(), flags, env, waiting, console, again).await
 }

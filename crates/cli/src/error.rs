@@ -40,6 +40,8 @@ pub(crate) enum CliError {
 
 /// The exit code of a command that a policy refused.
 pub(crate) const EXIT_REFUSED: u8 = 3;
+/// The exit code of a command that did not follow to the end, since people still have to approve.
+pub(crate) const EXIT_AWAITS: u8 = 4;
 
 /// The exit code of a failure of this name.
 pub(crate) fn exit_code_of(name: Option<ErrorName>) -> u8 {

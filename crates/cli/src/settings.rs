@@ -16,7 +16,7 @@ use slipway_domain::repair::{Asked, SkipList};
 use slipway_domain::stages::{Capability, Span};
 
 use crate::args::{Connection, Deploy, DnsLabel, Environments, Following, Reading, Repair, State, Sweep, Until, Where};
-use crate::error::CliError;
+use crate::error::{CliError, EXIT_AWAITS};
 use crate::samconfig::{self, SamConfig};
 
 /// The environment's variables.
@@ -243,7 +243,7 @@ pub(crate) enum Stop {
 /// When to stop following.
 pub(crate) fn stop(flags: &Following) -> Stop {
     match (flags.no_wait, flags.until) {
-        (true, _) => Stop::Approval(4),
+        (true, _) => Stop::Approval(EXIT_AWAITS),
         (false, Until::Approval) => Stop::Approval(0),
         (false, Until::End) => Stop::End,
     }
