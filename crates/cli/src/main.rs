@@ -49,7 +49,10 @@ fn environment() -> Env {
 }
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
     let env = environment();
     let console = Console::new(cli.json, env.get("NO_COLOR").is_none(), env.get("GITLAB_CI").is_some());
     let runtime = match tokio::runtime::Runtime::new() {
@@ -77,6 +80,15 @@ fn main() -> ExitCode {
             if matches!(cli.command, args::Command::Package(_)) { ExitCode::from(package::EXIT_FAILED) } else { code }
         }
     }
+}
+
+/// A command line that is none. Who asked for a document gets one, although nobody can say what else was asked for.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let console = Console::new(true, false, false);
+        return fail(&console, &CliError::Usage(error.to_string().trim_end().to_owned()));
+    }
+    error.exit()
 }
 
 fn fail(console: &Console, error: &CliError) -> ExitCode {
