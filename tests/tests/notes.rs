@@ -21,6 +21,18 @@ use slipway_local::job::NewsJob;
 use slipway_tests::person::Person;
 use slipway_tests::{Ended, World, failing, in_world, job, on, tiny, unique};
 
+/// How GitLab's API may answer, and what the function's log says of it.
+const MISBEHAVES: [(Answers, &str); 8] = [
+    (Answers::Slowly, "there was no answer in 10s"),
+    (Answers::RateLimited, "429 Too Many Requests"),
+    (Answers::Unauthorized, "make a new one, with the scope api"),
+    (Answers::Forbidden, "403 Forbidden"),
+    (Answers::NoProject, "404 Not Found"),
+    (Answers::Html, "404 Not Found"),
+    (Answers::Redirect, "302 Found, and redirects are not followed"),
+    (Answers::Down, "502 Bad Gateway"),
+];
+
 /// How long GitLab may be told nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -249,16 +261,7 @@ fn whatever_gitlab_answers_people_are_asked_and_decide() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
         let gitlab = &world.control_plane.gitlab;
-        for (answers, logged) in [
-            (Answers::Slowly, "there was no answer in 10s"),
-            (Answers::RateLimited, "429 Too Many Requests"),
-            (Answers::Unauthorized, "make a new one, with the scope api"),
-            (Answers::Forbidden, "403 Forbidden"),
-            (Answers::NoProject, "404 Not Found"),
-            (Answers::Html, "404 Not Found"),
-            (Answers::Redirect, "302 Found, and redirects are not followed"),
-            (Answers::Down, "502 Bad Gateway"),
-        ] {
+        for (answers, logged) in MISBEHAVES {
             let work = Work::gated(world).await;
             let (since, calls) = (Timestamp::now(), gitlab.calls());
             gitlab.answer(answers);
@@ -306,14 +309,7 @@ fn whatever_gitlab_answers_the_deployment_ends_as_it_did() {
     in_world(|world| async move {
         let _alone = ONE_AT_A_TIME.lock().await;
         let gitlab = &world.control_plane.gitlab;
-        for (answers, logged) in [
-            (Answers::Slowly, "there was no answer in 10s"),
-            (Answers::RateLimited, "429 Too Many Requests"),
-            (Answers::Unauthorized, "make a new one, with the scope api"),
-            (Answers::Forbidden, "403 Forbidden"),
-            (Answers::NoProject, "404 Not Found"),
-            (Answers::Down, "502 Bad Gateway"),
-        ] {
+        for (answers, logged) in MISBEHAVES {
             let work = Work::new(world);
             let began = Timestamp::now();
             let before = gitlab.calls();
